@@ -1,0 +1,27 @@
+.PHONY: setup run test lint demo lock clean
+
+setup:
+	@scripts/setup
+
+run: setup
+	@.venv/bin/pinban run $(ARGS)
+
+test: setup lint
+	@.venv/bin/pytest $(ARGS)
+
+lint: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+demo: setup
+	@.venv/bin/python -m tests.lab.demo
+
+bench-attack: setup
+	@.venv/bin/python -m bench.attack
+
+lock:
+	@scripts/lock
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
