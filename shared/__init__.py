@@ -1,0 +1,1 @@
+"""The language both sides speak: addresses, events, Redis keys, settings, errors. Imports neither side."""

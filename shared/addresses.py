@@ -1,0 +1,101 @@
+"""Addresses as pinban counts, bans and shows them. Pure: no resolver, no interface list.
+
+A network is written in one way only: a lone address without prefix (`203.0.113.7`), anything wider with it
+(`2001:db8:1:2::/64`), in the canonical form of RFC 5952. That text is the key in Redis, on the wire and in the kernel.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import NewType
+
+from shared.errors import AddressError
+
+Network = NewType("Network", str)
+
+#: An end site gets a /64 at least (RFC 6177): its hosts choose the lower 64 bits as they like.
+IPV6_PREFIX = 64
+
+#: ::ffff:0:0/96, RFC 4291 section 2.5.5.2
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+def counted_network(address: str, ipv6_prefix: int = IPV6_PREFIX) -> Network:
+    """The network that a client at `address` is counted and banned as.
+
+    IPv4 and IPv4-mapped addresses stand for themselves, IPv6 for its first `ipv6_prefix` bits. Zone ids, octets with
+    leading zeros and names raise AddressError.
+    """
+    try:
+        if ":" not in address:
+            inet_pton(AF_INET, address)
+            return Network(address)
+        packed = inet_pton(AF_INET6, address)
+    except (OSError, ValueError) as error:
+        raise AddressError(f"{address[:64]!r} is not an IP address") from error
+    if packed[:12] == _MAPPED:
+        return Network(inet_ntop(AF_INET, packed[12:]))
+    if ipv6_prefix == 64:  # the default, spared the slow general way: this runs for every line
+        return Network(inet_ntop(AF_INET6, packed[:8] + bytes(8)) + "/64")
+    return _text(ipaddress.IPv6Network((packed, ipv6_prefix), strict=False))
+
+
+def parse_network(text: str) -> Network:
+    """The canonical form of an address or CIDR; AddressError for names, zone ids, host bits and other spellings."""
+    if "%" in text:
+        raise AddressError(f"{text[:64]!r} has a zone id; write the address without it")
+    try:
+        return _text(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise AddressError(f"{text[:64]!r} is not an IP address or CIDR network ({error})") from error
+
+
+def is_ipv6(network: Network) -> bool:
+    """Whether the network is of the IPv6 family."""
+    return ":" in network
+
+
+def too_wide(network: Network) -> bool:
+    """Whether a ban of the network would hit a good part of the Internet: wider than an IPv4 /8 or an IPv6 /19."""
+    _, _, prefix = network.partition("/")
+    return bool(prefix) and int(prefix) < (19 if is_ipv6(network) else 8)
+
+
+class NetworkSet:
+    """Networks to look addresses up in: whether any of them overlaps the one asked about.
+
+    Costs one dictionary lookup per distinct prefix length. Immutable.
+    """
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._by_length: dict[tuple[int, int], set[int]] = {}
+        self._members: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for text in networks:
+            member = ipaddress.ip_network(parse_network(text))
+            self._members.append(member)
+            key = (member.version, member.max_prefixlen - member.prefixlen)
+            self._by_length.setdefault(key, set()).add(int(member.network_address) >> key[1])
+
+    def overlaps(self, network: Network) -> bool:
+        """Whether the network lies in a member, or a member in it: banning it would hit a member's address."""
+        if not self._members:
+            return False
+        asked = ipaddress.ip_network(network)
+        number = int(asked.network_address)
+        for (version, shift), prefixes in self._by_length.items():
+            if version == asked.version and number >> shift in prefixes:
+                return True
+        if asked.prefixlen == asked.max_prefixlen:
+            return False
+        return any(m.version == asked.version and m.overlaps(asked) for m in self._members)
+
+
+def _text(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Network:
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:
+        return _text(ipaddress.IPv4Network((mapped, network.prefixlen - 96), strict=False))
+    if network.prefixlen == network.max_prefixlen:
+        return Network(str(network.network_address))
+    return Network(str(network))

@@ -1,0 +1,41 @@
+"""Lengths of time as people write them: "5m", "1d 12h", 90 (seconds, as in fail2ban). Pure."""
+
+from __future__ import annotations
+
+import re
+
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+_PART = re.compile(r"\s*([0-9]{1,12})\s*(ms|s|m|h|d|w)?(?=[\s0-9]|$)", re.ASCII)
+
+
+class Milliseconds(int):
+    """A length of time, in ms."""
+
+    def __str__(self) -> str:
+        """As people write it, in its two largest units: 90000 is "1m 30s"."""
+        left, parts = int(self), []
+        for unit in ("d", "h", "m", "s", "ms"):
+            amount, left = divmod(left, _UNIT_MS[unit])
+            if amount:
+                parts.append(f"{amount}{unit}")
+        return " ".join(parts[:2]) or "0s"
+
+
+def parse_duration(value: object) -> Milliseconds:
+    """A number of seconds, or numbers with units ms, s, m, h, d, w added up. ValueError for anything else."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is no length of time")
+    if isinstance(value, int | float) and value >= 0:
+        return Milliseconds(round(value * 1_000))
+    if isinstance(value, str) and value.strip():
+        total, at = 0, 0
+        text = value.strip().lower()
+        while at < len(text):
+            part = _PART.match(text, at)
+            if part is None:
+                break
+            total += int(part[1]) * _UNIT_MS[part[2] or "s"]
+            at = part.end()
+        else:
+            return Milliseconds(total)
+    raise ValueError(f"{value!r} is no length of time")

@@ -1,0 +1,25 @@
+"""What can go wrong, in words for the person who has to mend it. No behaviour."""
+
+
+class PinbanError(Exception):
+    """The root of all our errors. The message is one line and names the remedy."""
+
+
+class SettingsError(PinbanError):
+    """A setting is missing, unknown or out of range; names the file, the key, the value and the remedy."""
+
+
+class AddressError(PinbanError, ValueError):
+    """A text is no address or network that pinban counts."""
+
+
+class DecodeError(PinbanError, ValueError):
+    """Bytes on the channel that no released version of pinban could have written."""
+
+
+class StoreError(PinbanError):
+    """Redis did not do what was asked: away, frozen, full, or refusing."""
+
+
+class FirewallError(PinbanError):
+    """The kernel's firewall did not do what was asked; names the object and the remedy."""

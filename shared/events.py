@@ -1,0 +1,109 @@
+"""What travels on the channel: three events, msgpack arrays whose first element is the tag with its version.
+
+Pure: bytes in, values out. The Lua scripts of the receiver write the same arrays (receiver/*.lua).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgpack
+
+from shared.addresses import Network, parse_network
+from shared.errors import AddressError, DecodeError
+
+#: Longer bytes are no event of ours; the longest, a ban of an IPv6 network, has about 130.
+LONGEST_EVENT = 512
+
+#: Ten years: what "for ever" means for a ban, ms.
+LONGEST_BAN_MS = 10 * 365 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Which change of which ledger: revisions count up by one from 1 within an epoch."""
+
+    epoch: str
+    rev: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """Drop this network for this long, counted from when you read it.
+
+    A duration and not a deadline, so that no two clocks need agree.
+    """
+
+    stamp: Stamp  #: epoch and revision of the ledger that this change made
+    network: Network
+    ttl_ms: int
+    rule: str  #: the rule it broke, for the people who will ask why
+
+
+@dataclass(frozen=True, slots=True)
+class Unban:
+    """Drop this network no longer."""
+
+    stamp: Stamp
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The ledger is alive and at this revision; whoever has another one has missed something."""
+
+    stamp: Stamp
+    time_ms: int  #: Redis TIME
+
+
+Event = Ban | Unban | Beat
+
+
+def encode(event: Event) -> bytes:
+    """The bytes of an event, as the Lua scripts publish them."""
+    stamp = event.stamp
+    match event:
+        case Ban():
+            fields = ["ban/1", stamp.epoch, stamp.rev, event.network, event.ttl_ms, event.rule]
+        case Unban():
+            fields = ["unban/1", stamp.epoch, stamp.rev, event.network]
+        case Beat():
+            fields = ["beat/1", stamp.epoch, stamp.rev, event.time_ms]
+    packed: bytes = msgpack.packb(fields)
+    return packed
+
+
+def decode(data: bytes) -> Event:
+    """The inverse of encode; DecodeError for anything encode could not have written."""
+    if len(data) > LONGEST_EVENT:
+        raise DecodeError(f"{len(data)} bytes are no event of ours")
+    try:
+        # An array of six short elements and nothing else: no map, no extension type, no nesting to exhaust us with.
+        fields = msgpack.unpackb(data, max_array_len=6, max_map_len=0, max_ext_len=0, max_bin_len=0, max_str_len=256)
+        match fields:
+            case ["ban/1", str(epoch), int(rev), str(network), int(ttl_ms), str(rule)] if (
+                _stamped(epoch, rev) and type(ttl_ms) is int and 0 < ttl_ms <= LONGEST_BAN_MS
+            ):
+                return Ban(Stamp(epoch, rev), _canonical(network), ttl_ms, rule)
+            case ["unban/1", str(epoch), int(rev), str(network)] if _stamped(epoch, rev):
+                return Unban(Stamp(epoch, rev), _canonical(network))
+            case ["beat/1", str(epoch), int(rev), int(time_ms)] if (
+                epoch and type(rev) is int and rev >= 0 and type(time_ms) is int and time_ms >= 0
+            ):
+                return Beat(Stamp(epoch, rev), time_ms)
+    except AddressError as error:
+        raise DecodeError(str(error)) from error
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise DecodeError(f"not msgpack: {data[:64]!r}") from error
+    raise DecodeError(f"not an event we know: {data[:64]!r}")
+
+
+def _stamped(epoch: str, rev: int) -> bool:
+    return bool(epoch) and type(rev) is int and rev > 0  # a bool is an int to `case int()`
+
+
+def _canonical(text: str) -> Network:
+    network = parse_network(text)
+    if network != text:
+        raise DecodeError(f"{text[:64]!r} is not written as {network}")
+    return network

@@ -1,0 +1,68 @@
+"""The names in Redis, all of them. Pure.
+
+`{prefix}` and `{address}` are hash tags: in a Redis Cluster the counters of one address share a slot, and so does the
+whole ledger (redis.io, cluster specification, hash tags).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.addresses import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Every key and the channel, for one prefix."""
+
+    prefix: str = "pinban"
+
+    def count(self, network: Network, rule: str) -> str:
+        """String, integer, TTL: failures now in the window."""
+        return f"{self.prefix}:count:{{{network}}}:{rule}"
+
+    def window(self, network: Network, rule: str) -> str:
+        """ZSET "id rp alias" -> ms, TTL: the failures themselves, at most maxretry."""
+        return f"{self.prefix}:window:{{{network}}}:{rule}"
+
+    @property
+    def bans(self) -> str:
+        """ZSET network -> until, ms of Redis TIME: who is banned now."""
+        return f"{{{self.prefix}}}:bans"
+
+    def ban(self, network: Network) -> str:
+        """Hash, TTL: rule, since, until, strikes, evidence, by."""
+        return f"{{{self.prefix}}}:ban:{network}"
+
+    def strikes(self, network: Network) -> str:
+        """String, integer, TTL: earlier bans."""
+        return f"{{{self.prefix}}}:strikes:{network}"
+
+    @property
+    def rev(self) -> str:
+        """String, integer: number of the last change."""
+        return f"{{{self.prefix}}}:rev"
+
+    @property
+    def epoch(self) -> str:
+        """String, 16 hexadecimal digits: identity of this ledger."""
+        return f"{{{self.prefix}}}:epoch"
+
+    @property
+    def beat(self) -> str:
+        """String, TTL: who sent the last beat; while it stands nobody sends another."""
+        return f"{{{self.prefix}}}:beat"
+
+    @property
+    def history(self) -> str:
+        """Stream, capped: every ban and unban, with who and why."""
+        return f"{{{self.prefix}}}:history"
+
+    def node(self, name: str) -> str:
+        """Hash, TTL: heartbeat of a daemon."""
+        return f"{{{self.prefix}}}:node:{name}"
+
+    @property
+    def channel(self) -> str:
+        """Channel of the events. Pub/sub knows no database numbers, so the prefix keeps deployments apart."""
+        return f"{self.prefix}:events"

@@ -1,0 +1,175 @@
+"""The settings: what there is to set, its defaults and limits, as values. Reading them is shared/configuration.py.
+
+Each field's description completes the sentence "KEY = VALUE is not ...": it is the remedy in the error and the text
+of the table in the README.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from shared.durations import Milliseconds
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
+
+Duration = Milliseconds
+Name = Annotated[str, Meta(pattern=_NAME, description="a name of at most 32 letters, digits, dots, dashes")]
+
+
+class Redis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the ledger and the counters live."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(redis|rediss|unix)://.+",
+            description="the server, as redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS) or unix:///PATH",
+        ),
+    ] = "redis://127.0.0.1:6379/0"
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_.-]{1,32}$",
+            description="what the names in Redis begin with, 32 letters at most",
+        ),
+    ] = "pinban"
+    username: Annotated[str, Meta(description="the ACL user's name")] = ""
+    password_file: Annotated[str, Meta(description="a file whose first line is the password")] = ""
+
+
+class Receiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The process that reads nginx's log."""
+
+    node: Name = "rx1"
+    listen: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^(udp:.+:[0-9]{1,5}|unix:/.+)$")], ...],
+        Meta(min_length=1, description='a list of datagram sockets: "udp:ADDRESS:PORT" or "unix:/PATH"'),
+    ] = ("udp:127.0.0.1:5514",)
+    senders: Annotated[
+        tuple[str, ...],
+        Meta(description="a list of the networks of the RPs: other senders are refused unread"),
+    ] = ("127.0.0.0/8", "::1")
+    socket_group: Annotated[
+        str, Meta(description="the group that may write to unix: sockets, nginx's workers among it")
+    ] = "www-data"
+    receive_buffer: Annotated[
+        int, Meta(ge=4_096, le=1 << 30, description="a number of bytes from 4096 to 1 GiB, for each socket")
+    ] = 16 << 20
+    http: Annotated[
+        str, Meta(pattern=r"^.+:[0-9]{1,5}$", description="ADDRESS:PORT, where /healthz and /readyz answer")
+    ] = "127.0.0.1:8514"
+    workers: Annotated[int, Meta(ge=1, le=16, description="a number of processes from 1 to 16")] = 2
+    wrong_pin_bytes: Annotated[
+        tuple[int, ...], Meta(description="a list of body sizes of a 403 that refuses a PIN")
+    ] = (45, 46, 56, 57)
+    prompt_bytes: Annotated[
+        tuple[int, ...],
+        Meta(description="a list of body sizes of a 403 that asks for one, for lines without PIN flag"),
+    ] = (69, 73, 77, 80, 84, 88, 110, 121, 137, 141, 148, 152)
+
+
+class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The agent on a reverse proxy."""
+
+    node: Name = "rp1"
+    backend: Annotated[
+        Literal["auto", "iptables", "dry-run"],
+        Meta(description='"auto" and "iptables" (iptables-legacy with ipset) or "dry-run" (log only)'),
+    ] = "auto"
+    prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,13}$",
+            description="the chain's name and the sets' beginning, 14 letters",
+        ),
+    ] = "pinban"
+    chains: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,28}$")], ...],
+        Meta(min_length=1, description="a list of chains of the filter table; INPUT brings OUTPUT with it"),
+    ] = ("INPUT",)
+    ports: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=65535)], ...] | Literal["all"],
+        Meta(description='a list of ports, or "all"'),
+    ] = (80, 443)
+    protocol: Annotated[
+        Literal["tcp", "udp", "all"],
+        Meta(description='"tcp", "udp" or "all" ("all" goes with ports = "all")'),
+    ] = "tcp"
+    maxelem: Annotated[int, Meta(ge=1_024, le=16_777_216, description="the most bans a set holds, from 1024")] = 262_144
+
+
+class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many failures in which time are a ban, and for how long."""
+
+    maxretry: Annotated[int, Meta(ge=1, le=1_000, description="a number of failures from 1 to 1000")] = 5
+    findtime: Annotated[Duration, Meta(description='a length of time from 1s to 30d, as "5m" or in seconds')] = (
+        Milliseconds(300_000)
+    )
+    bantime: Annotated[Duration, Meta(description='a length of time from 2s to 3650d, as "5m" or in seconds')] = (
+        Milliseconds(300_000)
+    )
+
+    def __post_init__(self) -> None:
+        if not 1_000 <= self.findtime <= 30 * 86_400_000:
+            raise ValueError("findtime")
+        if not 2_000 <= self.bantime <= 3_650 * 86_400_000:
+            raise ValueError("bantime")
+
+
+class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rules by name; each counts one class of lines."""
+
+    pin: Rule = field(default_factory=Rule)  #: counts wrong_pin
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    ignoreip: Annotated[
+        tuple[str, ...],
+        Meta(description="a list of addresses and CIDR networks never counted, never dropped"),
+    ] = ("127.0.0.0/8", "::1")
+    ignoreself: Annotated[bool, Meta(description="true or false: never count or drop the host's own addresses")] = True
+    ipv6_prefix: Annotated[
+        int,
+        Meta(
+            ge=32,
+            le=128,
+            description="a prefix length from 32 to 128: the part of an IPv6 address that counts",
+        ),
+    ] = 64
+    state_dir: Annotated[
+        str, Meta(min_length=1, description="a folder that pinban may write to (the embedded store's data)")
+    ] = "/var/lib/pinban"
+    redis: Redis = field(default_factory=Redis)
+    receiver: Receiver = field(default_factory=Receiver)
+    enforcer: Enforcer = field(default_factory=Enforcer)
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A datagram socket to listen on."""
+
+    kind: Literal["udp", "unix"]
+    host: str  #: address without brackets; the path of a unix socket
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.host}"
+        return f"udp:[{self.host}]:{self.port}" if ":" in self.host else f"udp:{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """The endpoint that an entry of receiver.listen names; ValueError if it names none."""
+    if text.startswith("unix:/"):
+        return Endpoint("unix", text[5:])
+    matched = re.fullmatch(r"udp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
+    if matched is None or not 0 < int(matched[3]) < 65_536:
+        raise ValueError(f"{text!r} is no datagram socket")
+    return Endpoint("udp", matched[1] or matched[2], int(matched[3]))

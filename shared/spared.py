@@ -1,0 +1,67 @@
+"""Who must never be banned: ignoreip, and the addresses of this host. Reads /proc; no resolver."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from socket import AF_INET6, inet_ntop
+
+from shared.addresses import Network, NetworkSet, too_wide
+from shared.settings import Settings
+
+
+def own_addresses(proc: Path = Path("/proc/net")) -> frozenset[str]:
+    """Every IPv4 and IPv6 address of this network namespace.
+
+    From fib_trie, whose leaves `/32 host LOCAL` are our own, and if_inet6, whose lines begin with 32 hexadecimal
+    digits (proc(5)). A family that the kernel does not have has no addresses.
+    """
+    found: set[str] = set()
+    leaf = ""
+    for line in _lines(proc / "fib_trie"):
+        if "|--" in line:
+            leaf = line.split("|--")[1].strip()
+        elif "/32 host LOCAL" in line:
+            found.add(leaf)
+    for line in _lines(proc / "if_inet6"):
+        found.add(inet_ntop(AF_INET6, bytes.fromhex(line[:32])))
+    return frozenset(found)
+
+
+class Spared:
+    """The networks that are never counted, never banned, never dropped. For one thread.
+
+    Those of ignoreip; with ignoreself the addresses of this host, looked up anew once in `refresh_s`; and networks so
+    wide that nobody can have meant them.
+    """
+
+    def __init__(self, settings: Settings, refresh_s: float = 10.0) -> None:
+        self._ignored = NetworkSet(settings.ignoreip)
+        self._ignoreself = settings.ignoreself
+        self._refresh_s = refresh_s
+        self._stale_at = 0.0
+        self._own = NetworkSet(())
+
+    def __call__(self, network: Network) -> str:
+        """Why the network is spared, or "" when it is not."""
+        if self._ignored.overlaps(network):
+            return "ignoreip names it"
+        if too_wide(network):
+            return "it is too wide to ban"
+        if self._ignoreself and self._own_addresses().overlaps(network):
+            return "this host has an address in it"
+        return ""
+
+    def _own_addresses(self) -> NetworkSet:
+        now = time.monotonic()
+        if now >= self._stale_at:
+            self._own = NetworkSet(own_addresses())
+            self._stale_at = now + self._refresh_s
+        return self._own
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,106 @@
+"""Connections to Redis, made the one way that is safe here, and its errors in our words. No keys, no commands.
+
+redis-py retries by itself and sends a command again that may already have been carried out; a frozen server then
+counts one failure twice and blocks the caller for half a minute. Retries are off and every wait has an end: whoever
+calls decides what to repeat, and repeats only what is idempotent.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from shared.configuration import password_of
+from shared.errors import StoreError
+from shared.settings import Settings
+
+#: Longest wait for an answer on the path of a failure, s. A healthy Redis needs less than a millisecond.
+HASTY_S = 0.5
+
+#: Longest wait for people's commands and for snapshots of many bans, s.
+PATIENT_S = 5.0
+
+#: A dead peer is noticed after 10 + 3 * 3 s when idle, after 10 s with data under way (tcp(7)).
+_KEEPALIVE = {
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 3,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 10_000,
+}
+
+
+def connect(settings: Settings, who: str, timeout_s: float) -> redis.Redis:
+    """A client that connects at its first command. StoreError is raised by `translated`, SettingsError here.
+
+    `who` is shown by CLIENT LIST. Keep the client as long as anything that it made, a PubSub for one: the
+    connections go with it.
+    """
+    options: dict[str, Any] = {
+        "username": settings.redis.username or None,
+        "password": password_of(settings),
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(timeout_s, 2.0),
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "client_name": f"pinban-{who}",
+        "protocol": 2,
+    }
+    if not settings.redis.url.startswith("unix:"):
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    return redis.Redis.from_url(settings.redis.url, **{k: v for k, v in options.items() if v is not None})
+
+
+def shown_url(settings: Settings) -> str:
+    """The URL without its password, for people."""
+    return re.sub(r"//[^@/]*@", "//", settings.redis.url)
+
+
+@contextmanager
+def translated(settings: Settings) -> Iterator[None]:
+    """Turns whatever redis-py raises into a StoreError with the remedy in it."""
+    try:
+        yield
+    except redis.exceptions.RedisError as error:
+        raise StoreError(f"Redis at {shown_url(settings)}: {_remedy(error)}") from error
+    except OSError as error:
+        raise StoreError(f"Redis at {shown_url(settings)} cannot be reached ({error}); is it running?") from error
+
+
+def now_ms(client: redis.Redis) -> int:
+    """Redis TIME, ms. To be called within `translated`."""
+    seconds, microseconds = client.time()
+    return int(seconds) * 1_000 + int(microseconds) // 1_000
+
+
+@cache
+def lua(package: str, name: str) -> str:
+    """The text of a Lua script that lies in a package of ours."""
+    return resources.files(package).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _remedy(error: redis.exceptions.RedisError) -> str:
+    text = " ".join(str(error).split())[:200]
+    match error:
+        case redis.exceptions.AuthenticationError():
+            return f"refuses our password ({text}); see redis.username and redis.password_file"
+        case redis.exceptions.NoPermissionError():
+            return f"its ACL forbids this ({text}); give the user the rights in the README"
+        case redis.exceptions.OutOfMemoryError():
+            return f"is full ({text}); raise maxmemory"
+        case redis.exceptions.TimeoutError():
+            return f"did not answer in time ({text})"
+        case redis.exceptions.BusyLoadingError():
+            return "is loading its data; it will be ready by itself"
+        case redis.exceptions.ConnectionError():
+            return f"cannot be reached ({text}); is it running, is redis.url right?"
+        case _:
+            return text or type(error).__name__
