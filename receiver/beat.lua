@@ -1,0 +1,14 @@
+-- Let every enforcer know that the ledger is alive and at which revision; also forget bans that are over.
+-- All receivers call this every second. While the last beat's mark stands the others stay silent, so whoever comes
+-- first after it is gone beats next, and no receiver is missed when it dies.
+--   KEYS     beat, epoch, rev, bans
+--   ARGV     by whom, ms that the mark stands, channel, epoch to begin with
+--   returns  1 when this call was the beat, else 0
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if not redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') then return 0 end
+redis.call('SET', KEYS[2], ARGV[4], 'NX')
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+local rev = tonumber(redis.call('GET', KEYS[3]) or 0)
+redis.call('PUBLISH', ARGV[3], cmsgpack.pack({'beat/1', redis.call('GET', KEYS[2]), rev, now}))
+return 1

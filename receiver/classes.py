@@ -1,0 +1,86 @@
+"""What a line means: one class for each, and the class alone decides which rule counts it. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from receiver import lines, syslog
+from shared.addresses import IPV6_PREFIX, Network, counted_network
+from shared.errors import AddressError
+from shared.settings import Receiver
+
+#: Longest alias that is kept; nginx/pinban.conf sends no more.
+LONGEST_ALIAS = 128
+
+
+class Class(StrEnum):
+    """The meaning of a line."""
+
+    WRONG_PIN = "wrong_pin"  #: a PIN was tried and refused
+    PIN_PROMPT = "pin_prompt"  #: the node asked for a PIN: every legitimate join makes one
+    UNKNOWN_ALIAS = "unknown_alias"  #: no such conference
+    REGISTRATION = "registration"  #: a device's credentials were refused
+    JOINED = "joined"  #: a PIN was tried and accepted
+    OTHER = "other"  #: any other request
+    MALFORMED = "malformed"  #: not a line that pinban reads
+
+
+#: The rule that counts a class; what is not here is never counted.
+RULES = {Class.WRONG_PIN: "pin"}
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A log line, understood."""
+
+    meaning: Class
+    network: Network | None = None  #: the network that would be counted
+    alias: str | None = None  #: decoded, lower case, at most LONGEST_ALIAS characters
+    id: str = ""  #: nginx's request id, or "": the same id is the same failure
+
+
+_MALFORMED = Line(Class.MALFORMED)
+
+
+class Classifier:
+    """Tells what lines mean, by the body sizes of one deployment."""
+
+    def __init__(self, settings: Receiver, ipv6_prefix: int = IPV6_PREFIX) -> None:
+        self._wrong_pin_bytes = frozenset(settings.wrong_pin_bytes)
+        self._prompt_bytes = frozenset(settings.prompt_bytes)
+        self._ipv6_prefix = ipv6_prefix
+
+    def classify(self, datagram: bytes) -> Line:
+        """The meaning of a syslog message or of a line of a file. Raises nothing."""
+        fields = lines.parse(syslog.message(datagram))
+        if fields is None:
+            return _MALFORMED
+        try:
+            network = counted_network(fields.address, self._ipv6_prefix)
+        except AddressError:
+            return _MALFORMED
+        alias = fields.alias.strip().lower()[:LONGEST_ALIAS] if fields.alias is not None else None
+        return Line(self._meaning(fields), network, alias, fields.id)
+
+    def _meaning(self, request: lines.Fields) -> Class:
+        if not request.post or request.kind is None:
+            return Class.OTHER
+        if request.kind == "registration":
+            return Class.REGISTRATION if request.status in (401, 403) else Class.OTHER
+        match request.status:
+            case 403:
+                return Class.WRONG_PIN if self._refused_a_pin(request) else Class.PIN_PROMPT
+            case 404:
+                return Class.UNKNOWN_ALIAS
+            case 499 if request.pin == "1":  # the client hung up so that the 403 would not be logged
+                return Class.WRONG_PIN
+            case 200 if request.pin in ("1", None):
+                return Class.JOINED
+        return Class.OTHER
+
+    def _refused_a_pin(self, request: lines.Fields) -> bool:
+        if request.pin == "1" or request.length in self._wrong_pin_bytes:
+            return True
+        # Without a PIN flag a 403 counts unless its size is that of a prompt, as fail2ban would have counted it.
+        return request.pin is None and request.length not in self._prompt_bytes

@@ -1,0 +1,27 @@
+-- Count failures of one address under one rule: exact over any findtime, and safe to repeat.
+--   KEYS[1]  pinban:count:{address}:rule    string, what people read
+--   KEYS[2]  pinban:window:{address}:rule   ZSET "id rp alias" -> ms
+--   ARGV     findtime, ms; maxretry; then triples: failure id, its RP and alias, its age in ms
+--   returns  failures in the window now, at most maxretry; at maxretry the window follows, member and ms in turn
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local findtime, maxretry = tonumber(ARGV[1]), tonumber(ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - findtime)
+local seen = {}
+for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do seen[string.match(member, '^%S+')] = true end
+for i = 3, #ARGV, 3 do
+  local id, at = ARGV[i], now - tonumber(ARGV[i + 2])
+  if at > now - findtime and not seen[id] then
+    seen[id] = true
+    redis.call('ZADD', KEYS[2], at, id .. ' ' .. ARGV[i + 1])
+  end
+end
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -maxretry - 1)
+local window = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+local count = #window / 2
+if count == 0 then return {0} end
+local ttl = window[#window] + findtime - now
+redis.call('PEXPIRE', KEYS[2], ttl)
+redis.call('SET', KEYS[1], count, 'PX', ttl)
+if count >= maxretry then return {count, unpack(window)} end
+return {count}

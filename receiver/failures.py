@@ -1,0 +1,57 @@
+"""A failure on its way from the log line to the counter: the value, and its bytes in the journal. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgpack
+
+from shared.addresses import Network
+
+#: Longest request id that is kept; nginx's has 32 characters.
+LONGEST_ID = 64
+
+#: Characters of an alias that the evidence keeps.
+LONGEST_EVIDENCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One line that counts."""
+
+    network: Network
+    rule: str
+    id: str  #: the same id is the same failure, however often it arrives
+    rp: str  #: who sent the line: its address, or "local"
+    alias: str  #: the conference that was tried
+    received_ms: int  #: by the host's monotonic clock, which all workers share
+
+    @property
+    def evidence(self) -> str:
+        """Where it happened, for people: RP and conference, without white space."""
+        return f"{self.rp} {self.alias}"
+
+
+def pack(failure: Failure) -> bytes:
+    """At most receiver.journal.RECORD_BYTES bytes."""
+    packed: bytes = msgpack.packb(
+        (
+            failure.network,
+            failure.rule,
+            _word(failure.id, LONGEST_ID),
+            failure.rp,
+            _word(failure.alias, LONGEST_EVIDENCE),
+            failure.received_ms,
+        )
+    )
+    return packed
+
+
+def unpack(data: bytes) -> Failure:
+    """The inverse of pack."""
+    return Failure(*msgpack.unpackb(data))
+
+
+def _word(text: str, longest: int) -> str:
+    """Printable and without spaces: it is shown in terminals and stands between spaces in Redis."""
+    return "".join(c if c.isprintable() and c != " " else "_" for c in text[:longest])

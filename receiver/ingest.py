@@ -1,0 +1,157 @@
+"""The thread that reads the datagram sockets and sorts what arrives. Never speaks to Redis, never waits for anyone.
+
+Every datagram ends in exactly one outcome of receiver.journal.INTAKE; a line that counts goes on to the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+import time
+from collections.abc import Sequence
+from socket import socket
+
+from receiver.classes import RULES, Class, Classifier, Line
+from receiver.counter import Counter
+from receiver.failures import Failure, pack
+from receiver.inbox import sender_address
+from receiver.journal import Journal, Slot
+from shared.addresses import NetworkSet, parse_network
+from shared.errors import AddressError
+from shared.logs import Sparingly
+from shared.settings import Settings
+from shared.spared import Spared
+
+#: How often the sockets are looked at although nothing woke us: another worker may have slept on its wake-up, s.
+_GLANCE_S = 0.2
+
+#: Batches read from one socket before the next has its turn.
+_ROUNDS = 8
+
+#: Senders remembered; forged ones must not fill the memory.
+_SENDERS = 1_024
+
+_log = logging.getLogger("pinban.receiver")
+
+
+class Sorter:
+    """Turns the datagrams of an inbox into outcomes and failures."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._classifier = Classifier(settings.receiver, settings.ipv6_prefix)
+        self._trusted = NetworkSet(settings.receiver.senders)
+        self._spared = Spared(settings)
+        self._senders: dict[bytes, tuple[str, bool]] = {}
+        self._sparingly = Sparingly(_log)
+
+    def sort(self, slot: Slot) -> int:
+        """Deal with everything in the slot's inbox; how many failures that made."""
+        tally: dict[str, int] = {}
+        failures: list[bytes] = []
+        for id_, name, data in slot.datagrams():
+            outcome, failure = self._outcome(id_, name, data)
+            tally[outcome] = tally.get(outcome, 0) + 1
+            tally["received"] = tally.get("received", 0) + 1
+            if failure is not None:
+                failures.append(pack(failure))
+        slot.commit(tally, failures)
+        return len(failures)
+
+    def _outcome(self, id_: str, name: bytes, data: bytes | None) -> tuple[str, Failure | None]:
+        sender, trusted = self._senders.get(name) or self._sender(name)
+        if not trusted:
+            self._sparingly.warning("refused", "refused a datagram of %s, which is not in receiver.senders", sender)
+            return "refused", None
+        line = self._classifier.classify(data) if data is not None else Line(Class.MALFORMED)
+        if line.meaning is Class.MALFORMED:
+            self._sparingly.warning("malformed", "cannot read a line of %s: %r", sender, (data or b"")[:200])
+            return line.meaning, None
+        rule = RULES.get(line.meaning)
+        if rule is None or line.network is None:
+            return line.meaning, None
+        if self._spared(line.network):
+            return "ignored", None
+        received_ms = time.monotonic_ns() // 1_000_000
+        return line.meaning, Failure(line.network, rule, line.id or id_, sender, line.alias or "", received_ms)
+
+    def _sender(self, name: bytes) -> tuple[str, bool]:
+        address = sender_address(name)
+        try:
+            sender = "local" if address is None else str(parse_network(address))
+            known = sender, address is None or self._trusted.overlaps(parse_network(sender))
+        except AddressError:  # a zone id cannot come from a sockaddr, but no sender may end this thread
+            known = str(address), False
+        if len(self._senders) >= _SENDERS:
+            self._senders.clear()
+        self._senders[name] = known
+        return known
+
+
+class Ingest(threading.Thread):
+    """Reads the sockets until told to stop, then leaves what is queued in them to the next worker."""
+
+    def __init__(self, sockets: Sequence[socket], journal: Journal, sorter: Sorter, counter: Counter) -> None:
+        super().__init__(name="ingest", daemon=True)
+        self._sockets = sockets
+        self._journal = journal
+        self._sorter = sorter
+        self._counter = counter
+        self._stopping = threading.Event()
+        self._sparingly = Sparingly(_log)
+        self.slot: Slot | None = None  #: ours, once we have one
+        self.moved_at = time.monotonic()  #: when the loop last came round, s
+
+    def stop(self) -> None:
+        """End the loop; returns when the last batch is committed."""
+        self._stopping.set()
+        self.join()
+
+    def run(self) -> None:
+        """Read and sort."""
+        slot = self._claimed()
+        if slot is None:
+            return
+        self.slot = slot
+        self._counter.adopt(slot, own=True)
+        with select.epoll() as poll:
+            for source in self._sockets:
+                # Exclusive: a datagram wakes one worker and not all of them (epoll_ctl(2)).
+                poll.register(source, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            while not self._stopping.is_set():
+                self.moved_at = time.monotonic()
+                poll.poll(_GLANCE_S)
+                for source in self._sockets:
+                    self._drain(source, slot)
+
+    def _drain(self, source: socket, slot: Slot) -> None:
+        for _ in range(_ROUNDS):
+            try:
+                if not slot.receive(source):
+                    return
+            except OSError as error:
+                self._sparingly.warning("receive", "cannot read %s: %s", source.getsockname(), error)
+                return
+            if self._sorter.sort(slot):
+                self._counter.more()
+
+    def _claimed(self) -> Slot | None:
+        """A slot without an owner, what was left in its inbox dealt with; waits while a reload has them all in use."""
+        while not self._stopping.is_set():
+            for slot in self._journal.slots:
+                if self._journal.claim(slot):
+                    recover(slot, self._sorter)
+                    return slot
+            self.moved_at = time.monotonic()
+            self._stopping.wait(_GLANCE_S)
+        return None
+
+
+def recover(slot: Slot, sorter: Sorter) -> None:
+    """Deal with the inbox of a worker that is gone; a batch that nobody survives is given up and counted."""
+    left = sum(1 for _ in slot.datagrams())
+    if left and not slot.attempt():
+        _log.error("gave up %d datagrams over which workers died", left)
+        slot.commit({"received": left, "abandoned": left}, ())
+    else:
+        sorter.sort(slot)

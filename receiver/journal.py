@@ -1,0 +1,189 @@
+"""What a worker has taken in and not yet counted, in memory that outlives the worker. No Redis, no parsing.
+
+One anonymous file in memory, made by the arbiter before it forks, holds a slot for every worker. A slot has an inbox,
+into which the kernel itself writes datagrams, and a queue of failures that wait to be counted. Both change hands in
+single eight-byte stores, so a worker killed between any two instructions leaves a slot that says exactly what is
+still to do; the lock on the slot goes with its process (fcntl(2)), and another worker adopts it.
+
+What was taken but not committed is done again by the heir. The id of a failure stays the same, so it counts once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+from receiver.inbox import Inbox
+
+#: Failures that a slot holds while Redis is away; the oldest make room.
+QUEUE_LENGTH = 16_384
+
+#: Bytes of a queued failure, its length in the first two.
+RECORD_BYTES = 512
+
+#: Times that an inbox is tried again after its worker died over it, before it is given up.
+MAX_ATTEMPTS = 2
+
+#: What becomes of datagrams at once. `tail` and `batch` are the journal's own: records queued, batches done.
+INTAKE = (
+    "tail", "batch", "received", "refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt",
+    "unknown_alias", "registration", "joined", "other",
+)  # fmt: skip
+
+#: What becomes of queued failures. `head` is the journal's own: records taken out.
+OUTCOMES = ("head", "counted", "expired", "queue_dropped", "bans")
+
+_WORD = 8
+_ATTEMPTS, _INTAKE_AT = 0, 1
+_OUTCOMES_AT = _INTAKE_AT + 1 + 2 * len(INTAKE)
+_HEADER_BYTES = 4096
+
+
+class Row:
+    """Numbers that change together: who reads after a crash sees all of a change or none of it.
+
+    Two copies and a word that says which one holds.
+    """
+
+    def __init__(self, words: memoryview, names: Sequence[str]) -> None:
+        self._words = words
+        self._names = names
+
+    def read(self) -> dict[str, int]:
+        """The numbers as of the last commit."""
+        return dict(zip(self._names, self._copy(self._words[0]), strict=True))
+
+    def get(self, name: str) -> int:
+        """One number as of the last commit."""
+        return int(self._copy(self._words[0])[self._names.index(name)])
+
+    def commit(self, added: Mapping[str, int]) -> None:
+        """Add to some of the numbers, all at once."""
+        spare = 1 - self._words[0]
+        old, new = self._copy(1 - spare), self._copy(spare)
+        for index, name in enumerate(self._names):
+            new[index] = old[index] + added.get(name, 0)
+        self._words[0] = spare
+
+    def _copy(self, which: int) -> memoryview:
+        start = 1 + which * len(self._names)
+        return self._words[start : start + len(self._names)]
+
+
+class Slot:
+    """One worker's share of the journal. One thread takes in, one takes out."""
+
+    def __init__(self, memory: memoryview, name: str) -> None:
+        self.name = name
+        words = memory[:_HEADER_BYTES].cast("Q")
+        self._words = words
+        self.intake = Row(words[_INTAKE_AT:_OUTCOMES_AT], INTAKE)
+        self.outcomes = Row(words[_OUTCOMES_AT : _OUTCOMES_AT + 1 + 2 * len(OUTCOMES)], OUTCOMES)
+        self._inbox = Inbox(memory[_HEADER_BYTES : _HEADER_BYTES + Inbox.SIZE])
+        self._queue = memory[_HEADER_BYTES + Inbox.SIZE :]
+        self._taking_out = threading.Lock()
+
+    def receive(self, source: socket.socket) -> int:
+        """Let the kernel fill the inbox with what the socket has, without waiting; how many datagrams that were."""
+        return self._inbox.receive(source, self.intake.get("batch"))
+
+    def datagrams(self) -> Iterator[tuple[str, bytes, bytes | None]]:
+        """What lies in the inbox and is not committed: an id that stays the same, the sender, the datagram.
+
+        A datagram that was longer than the inbox takes is None.
+        """
+        batch = self.intake.get("batch")
+        for index, sender, data in self._inbox.pending(batch):
+            yield f"{self.name}.{batch}.{index}", sender, data
+
+    def commit(self, tally: Mapping[str, int], failures: Sequence[bytes]) -> None:
+        """The inbox is dealt with: these are the counts of its outcomes, and the failures to queue."""
+        with self._taking_out:
+            excess = self.waiting + len(failures) - QUEUE_LENGTH
+            if excess > 0:
+                self.outcomes.commit({"head": excess, "queue_dropped": excess})
+        tail = self.intake.get("tail")
+        for offset, failure in enumerate(failures):
+            at = (tail + offset) % QUEUE_LENGTH * RECORD_BYTES
+            self._queue[at : at + 2] = len(failure).to_bytes(2, "little")
+            self._queue[at + 2 : at + 2 + len(failure)] = failure
+        self.intake.commit({**tally, "tail": len(failures), "batch": 1})
+        self._words[_ATTEMPTS] = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many failures are in the queue."""
+        return self.intake.get("tail") - self.outcomes.get("head")
+
+    def oldest(self, limit: int) -> tuple[int, list[bytes]]:
+        """Where the queue begins, and its first failures; they stay in it until `settle`."""
+        with self._taking_out:
+            head = self.outcomes.get("head")
+            records = []
+            for index in range(head, min(self.intake.get("tail"), head + limit)):
+                at = index % QUEUE_LENGTH * RECORD_BYTES
+                length = int.from_bytes(self._queue[at : at + 2], "little")
+                records.append(bytes(self._queue[at + 2 : at + 2 + length]))
+            return head, records
+
+    def settle(self, head: int, outcomes: Sequence[str], bans: int) -> None:
+        """The failures from `head` on ended in these outcomes; those that the queue dropped meanwhile are not ours."""
+        with self._taking_out:
+            dropped = self.outcomes.get("head") - head
+            added = {"head": max(len(outcomes) - dropped, 0), "bans": bans}
+            for outcome in outcomes[dropped:]:
+                added[outcome] = added.get(outcome, 0) + 1
+            self.outcomes.commit(added)
+
+    def left_over(self) -> bool:
+        """Whether a worker that is gone left something to do."""
+        return self.waiting > 0 or any(True for _ in self.datagrams())
+
+    def attempt(self) -> bool:
+        """Count one more try at the inbox of a dead worker; False when it has had enough of them."""
+        self._words[_ATTEMPTS] += 1
+        return self._words[_ATTEMPTS] <= MAX_ATTEMPTS
+
+
+class Journal:
+    """All slots. Made once, in the arbiter; workers inherit it."""
+
+    def __init__(self, slots: int) -> None:
+        size = _HEADER_BYTES + Inbox.SIZE + QUEUE_LENGTH * RECORD_BYTES
+        self._file = os.memfd_create("pinban-journal")
+        os.ftruncate(self._file, slots * size)
+        memory = memoryview(mmap.mmap(self._file, slots * size))
+        # The name keeps the ids of two runs apart: a restarted receiver counts anew.
+        name = secrets.token_hex(4)
+        self.slots = [Slot(memory[i * size : (i + 1) * size], f"{name}.{i}") for i in range(slots)]
+
+    def claim(self, slot: Slot) -> bool:
+        """Make the slot this process's own; False when another process lives in it.
+
+        A process can claim its own slot again, so it keeps a list.
+        """
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self.slots.index(slot))
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self, slot: Slot) -> None:
+        """Give the slot back."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self.slots.index(slot))
+
+    def totals(self) -> dict[str, int]:
+        """The outcomes of every datagram since the receiver started, and `queued`, the failures that wait."""
+        totals: dict[str, int] = {}
+        for slot in self.slots:
+            for row in (slot.intake.read(), slot.outcomes.read()):
+                for name, value in row.items():
+                    totals[name] = totals.get(name, 0) + value
+        totals["queued"] = totals.pop("tail") - totals.pop("head")
+        del totals["batch"]
+        return totals

@@ -1,0 +1,123 @@
+"""The thread that keeps house once a second: the beat, the node's hash, what dead workers left, what goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from socket import socket
+
+import redis
+
+from receiver.counter import Counter
+from receiver.ingest import Ingest, Sorter, recover
+from receiver.journal import Journal
+from receiver.ledger import Ledger
+from receiver.sockets import kernel_drops
+from shared.errors import StoreError
+from shared.logs import Sparingly
+from shared.nodes import write_node
+from shared.settings import Settings
+
+_EVERY_S = 1.0
+
+_log = logging.getLogger("pinban.receiver")
+
+
+class Keeper(threading.Thread):
+    """Runs until told to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: redis.Redis,
+        journal: Journal,
+        sockets: Sequence[socket],
+        ingest: Ingest,
+        counter: Counter,
+    ) -> None:
+        super().__init__(name="keeper", daemon=True)
+        self._settings = settings
+        self._client = client
+        self._ledger = Ledger(settings, client)
+        self._journal = journal
+        self._sockets = sockets
+        self._ingest = ingest
+        self._counter = counter
+        self._sorter = Sorter(settings)
+        self._stopping = threading.Event()
+        self._sparingly = Sparingly(_log, every_s=5.0)
+        self._drops = 0
+        self.trouble = "Redis has not answered yet"  #: why this receiver cannot count now, or ""
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Keep house."""
+        while not self._stopping.wait(_EVERY_S if not self.trouble else 0.2):
+            self._guarded(self._adopt)
+            self._guarded(self._measure)
+            self._guarded(self._report)
+
+    def _guarded(self, chore: Callable[[], None]) -> None:
+        try:
+            chore()
+        except StoreError as error:
+            if not self.trouble:
+                _log.error("%s", error)
+            self.trouble = str(error)
+        except Exception:  # noqa: BLE001  one chore's bug must not end the others
+            self._sparingly.warning("chore", "could not keep house: %s", chore.__name__)
+            _log.debug("trace", exc_info=True)
+
+    def _report(self) -> None:
+        node = self._settings.receiver.node
+        self._ledger.beat(f"{node}/{os.getpid()}")
+        totals = self._journal.totals()
+        write_node(
+            self._settings,
+            self._client,
+            node,
+            {"kind": "receiver", "version": version("pinban"), "drops": kernel_drops(self._sockets), **totals},
+        )
+        if self.trouble:
+            _log.info("Redis is there; %d failures wait to be counted", totals["queued"])
+        self.trouble = ""
+
+    def _measure(self) -> None:
+        drops = kernel_drops(self._sockets)
+        if drops > self._drops:
+            self._sparingly.warning(
+                "drops", "the kernel dropped %d datagrams, the sockets' buffers being full; "
+                "raise receiver.receive_buffer and sysctl net.core.rmem_max", drops - self._drops,
+            )  # fmt: skip
+            self._drops = drops
+
+    def _adopt(self) -> None:
+        """Take over slots whose worker is gone with work left in them."""
+        own = self._ingest.slot
+        if own is None:
+            return
+        for slot in self._journal.slots:
+            if slot is own or self._counter.has(slot) or not slot.left_over() or not self._journal.claim(slot):
+                continue
+            _log.info("finishing what a worker left: %d failures wait", slot.waiting)
+            recover(slot, self._sorter)
+            self._counter.adopt(slot)
+
+
+def moving(ingest: Ingest, counter: Counter, keeper: Keeper, within_s: float) -> bool:
+    """Whether all threads of a worker are alive and came round lately: what the arbiter is told with each heartbeat."""
+    now = time.monotonic()
+    return (
+        ingest.is_alive()
+        and counter.is_alive()
+        and keeper.is_alive()
+        and now - ingest.moved_at < within_s
+        and now - counter.moved_at < within_s
+    )

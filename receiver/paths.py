@@ -1,0 +1,48 @@
+"""Reading the target of a request as nginx and the node read it, so that no spelling of it hides. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+_QUOTED = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+
+_REQUEST_TOKEN = re.compile(rb"/api/client/v[0-9]+/(conference|registration)s/(.+)/request_token/?", re.DOTALL | re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request for a token: of whom."""
+
+    kind: Literal["conference", "registration"]
+    alias: str  #: decoded
+
+
+def target_of(raw: bytes) -> Target | None:
+    """What a request target asks a token for, or None when it asks for something else.
+
+    Absolute-form is reduced to its path (RFC 9112, 3.2.2), query and fragment are cut, percent-encoding is decoded
+    once, then `//` and dot segments are merged, a decoded slash or dot too (ngx_http_parse_complex_uri).
+    """
+    path = re.split(rb"[?#]", _ABSOLUTE.sub(b"", raw, count=1) or b"/", maxsplit=1)[0]
+    decoded = _QUOTED.sub(lambda m: bytes((int(m[1], 16),)), path)
+    matched = _REQUEST_TOKEN.fullmatch(_merged(decoded))
+    if matched is None:
+        return None
+    kind: Literal["conference", "registration"] = "conference" if matched[1][:1] in b"Cc" else "registration"
+    return Target(kind, matched[2].decode("utf-8", "replace"))
+
+
+def _merged(path: bytes) -> bytes:
+    kept: list[bytes] = []
+    segments = path.split(b"/")
+    for segment in segments:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment not in (b"", b"."):
+            kept.append(segment)
+    end = b"/" if kept and segments[-1] in (b"", b".", b"..") else b""
+    return b"/" + b"/".join(kept) + end

@@ -1,0 +1,28 @@
+"""What the arbiter makes once and every worker inherits: sockets and journal, beside the settings of the day."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from socket import socket
+
+from receiver.journal import Journal
+from receiver.sockets import check_free, open_sockets
+from shared.settings import Settings
+
+#: Slots for each worker: a reload runs old and new ones beside each other, and dead ones leave theirs to be emptied.
+_SLOTS_PER_WORKER = 4
+
+
+@dataclass(slots=True)
+class Station:
+    """Shared by all workers of a receiver. The settings change at a reload, the rest never does."""
+
+    settings: Settings
+    sockets: list[socket]
+    journal: Journal
+
+
+def open_station(settings: Settings) -> Station:
+    """Bind the sockets and lay out the journal; SettingsError when an address is taken."""
+    check_free(settings.receiver.http)
+    return Station(settings, open_sockets(settings.receiver), Journal(_SLOTS_PER_WORKER * settings.receiver.workers))

@@ -1,0 +1,80 @@
+"""A worker of gunicorn that also reads nginx's log: its threads, their start and their end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
+
+from receiver.counter import Counter
+from receiver.counts import Counts
+from receiver.ingest import Ingest, Sorter
+from receiver.keeper import Keeper, moving
+from receiver.ledger import Ledger
+from receiver.station import Station
+from shared.store import HASTY_S, connect
+
+#: A thread that has not come round for this long is stuck, s: the heartbeat stops and the arbiter replaces the worker.
+STUCK_S = 10.0
+
+_log = logging.getLogger("pinban.receiver")
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """gthread for HTTP in the main thread, beside it ingest, counter and keeper."""
+
+    def run(self) -> None:
+        """Start the threads, serve HTTP until told to stop, then count what was taken in."""
+        station: Station = self.app.station
+        settings = station.settings
+        client = connect(settings, f"receiver-{settings.receiver.node}", HASTY_S)
+        self.counter = Counter(settings, station.journal, Counts(settings, client), Ledger(settings, client))
+        self.ingest = Ingest(station.sockets, station.journal, Sorter(settings), self.counter)
+        self.keeper = Keeper(
+            settings,
+            connect(settings, f"keeper-{settings.receiver.node}", HASTY_S),
+            station.journal,
+            station.sockets,
+            self.ingest,
+            self.counter,
+        )
+        self.app.keeper = self.keeper
+        for thread in (self.counter, self.ingest, self.keeper):
+            thread.start()
+        try:
+            super().run()
+        finally:
+            self.ingest.stop()
+            self.keeper.stop()
+            self.counter.finish(within_s=max(self.cfg.graceful_timeout - 5, 1))
+
+    def notify(self) -> None:
+        """Tell the arbiter that we are well; silence makes it replace us."""
+        if moving(self.ingest, self.counter, self.keeper, STUCK_S):
+            super().notify()
+
+
+class Health:
+    """The WSGI application: /healthz, alive; /readyz, able to count."""
+
+    def __init__(self) -> None:
+        self.keeper: Keeper | None = None
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a probe (PEP 3333)."""
+        match environ.get("PATH_INFO"):
+            case "/healthz":
+                status, text = "200 OK", "alive"
+            case "/readyz" if self.keeper is not None and not self.keeper.trouble:
+                status, text = "200 OK", "ready"
+            case "/readyz":
+                status, text = "503 Service Unavailable", self.keeper.trouble if self.keeper else "starting"
+            case _:
+                status, text = "404 Not Found", "try /healthz or /readyz"
+        body = text.encode() + b"\n"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+        return [body]
