@@ -1,0 +1,101 @@
+"""The backend dry-run: says what would be dropped and drops nothing. Touches no kernel; its bans live in memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from enforcer.reconcile import LONGEST_TIMEOUT_MS, Plan
+from shared.addresses import Network, parse_network
+from shared.errors import AddressError, FirewallError
+
+#: A line names so many networks at most.
+_NAMED = 5
+
+_log = logging.getLogger("pinban.enforcer")
+
+
+class DryRunFirewall:
+    """Implements Firewall to the letter, expiry in whole seconds included, with no effect on any packet."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._ends: dict[Network, float] | None = None  #: the clock's s at which each ban ends; None before install
+        self._epoch: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The backend's name in [enforcer] backend."""
+        return "dry-run"
+
+    def install(self) -> Sequence[str]:
+        """Begin to remember bans; returns that this was done, once."""
+        if self._ends is not None:
+            return []
+        self._ends = {}
+        _log.info("dry run: would make sets, chain, rules and jumps")
+        return ["dry run"]
+
+    def bans(self) -> dict[Network, int]:
+        """The networks that would be dropped now, each with its milliseconds left; FirewallError before install."""
+        now = self._clock()
+        ends = self._standing()
+        for network in [n for n, end in ends.items() if end <= now]:
+            del ends[network]
+        return {network: int((end - now) * 1000) for network, end in ends.items()}
+
+    def count(self) -> int:
+        """How many networks would be dropped now; FirewallError before install."""
+        return len(self.bans())
+
+    def apply(self, plan: Plan) -> None:
+        """Remember the change and log it; FirewallError before install, and for what a kernel set would refuse."""
+        ends, now = self._standing(), self._clock()
+        for network in (*plan.add, *plan.remove):
+            _check(network)
+        for network in plan.remove:
+            ends.pop(network, None)
+        for network, left_ms in plan.add.items():
+            ends.pop(network, None)
+            if left_ms >= 1000:
+                ends[network] = now + min(left_ms, LONGEST_TIMEOUT_MS) // 1000
+        if plan.remove:
+            _log.info("dry run: would no longer drop %s", _some(plan.remove))
+        if plan.add:
+            _log.info("dry run: would drop %s", _some([f"{n} for {ms // 1000} s" for n, ms in plan.add.items()]))
+
+    def ledger(self) -> str | None:
+        """The epoch that was remembered last."""
+        return self._epoch
+
+    def remember_ledger(self, epoch: str) -> None:
+        """Set what `ledger` returns."""
+        self._epoch = epoch
+
+    def disarm(self) -> None:
+        """Forget everything."""
+        self._ends = self._epoch = None
+        _log.info("dry run: would remove jumps, chain, rules and sets")
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _standing(self) -> dict[Network, float]:
+        if self._ends is None:
+            raise FirewallError("nothing is installed; the next install makes it")
+        return self._ends
+
+
+def _check(network: Network) -> None:
+    try:
+        good = parse_network(network) == network and not network.endswith("/0")
+    except AddressError as error:
+        raise FirewallError(f"not banned: {error}") from error
+    if not good:
+        raise FirewallError(f"not banned: {network[:64]!r} has no place in a set; give a canonical network, not /0")
+
+
+def _some(texts: Collection[str]) -> str:
+    named = ", ".join(list(texts)[:_NAMED])
+    return named if len(texts) <= _NAMED else f"{named} and {len(texts) - _NAMED} more"

@@ -1,0 +1,151 @@
+"""The backend iptables: puts together the sets and the rules that drop their members. Runs no iptc itself.
+
+sets (ipset)  <-  rules in an own chain of the legacy filter tables  <-  a jump from the first place of each hook
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import enforcer
+from enforcer.firewall.ipset import Ipsets
+from enforcer.reconcile import Plan
+from shared.addresses import Network
+from shared.errors import FirewallError
+
+#: How long the program of rules may take: its lock and its retries for both families, twice over, s.
+RULES_S = 60
+
+#: So long that the marker's name holds a whole epoch: 31 characters less "@" and 16 digits.
+_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,13}")
+
+#: This thread's view: it may live in another network namespace than its process.
+_IPV6_ADDRESSES = Path("/proc/thread-self/net/if_inet6")
+
+_log = logging.getLogger("pinban.enforcer")
+
+
+class IptablesFirewall:
+    """Implements Firewall with ipset and iptables-legacy. For one thread at a time.
+
+    In chain `<prefix>`, packets from a member to the ports and from the ports to a member are dropped; jumps go from
+    the first place of every chain of `chains`, and of OUTPUT if INPUT is one of them. On a host without IPv6 there
+    are no IPv6 rules, with one warning; IPv6 bans are kept in their set all the same, and hold from the install after
+    IPv6 has come.
+    """
+
+    def __init__(
+        self,
+        prefix: str = "pinban",
+        chains: Sequence[str] = ("INPUT",),
+        ports: Sequence[int] | Literal["all"] = (80, 443),
+        protocol: str = "tcp",
+        maxelem: int = 262_144,
+    ) -> None:
+        if not _PREFIX.fullmatch(prefix):
+            raise FirewallError(f"[enforcer] prefix {prefix!r} cannot name sets; use up to 14 letters and digits")
+        if not chains or prefix in chains:
+            raise FirewallError(f"[enforcer] chains {list(chains)} cannot jump to {prefix}; name one such as INPUT")
+        if protocol not in ("tcp", "udp", "all"):
+            raise FirewallError(f"[enforcer] protocol {protocol!r} is unknown; use tcp, udp or all")
+        if ports != "all" and (protocol == "all" or not ports or not all(0 < port < 65536 for port in ports)):
+            raise FirewallError(
+                f'[enforcer] ports {ports} do not go with {protocol}; use 1-65535 of tcp or udp, or "all"'
+            )
+        self._sets = Ipsets(prefix, maxelem)
+        self._chain = prefix
+        self._request = {
+            "chain": prefix,
+            "set": {str(family): name for family, name in self._sets.names.items()},
+            "chains": list(chains),
+            "ports": "all" if ports == "all" else sorted(set(ports)),
+            "protocol": protocol,
+        }
+        self._warned: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """The backend's name in [enforcer] backend."""
+        return "iptables"
+
+    def install(self) -> Sequence[str]:
+        """Make sets, chain, rules and jumps stand, each table in one commit; returns what was mended."""
+        return [*self._sets.create(), *self._rules("install")]
+
+    def bans(self) -> dict[Network, int]:
+        """The members of both sets, each with its milliseconds left; FirewallError if a set is missing."""
+        return self._sets.bans()
+
+    def count(self) -> int:
+        """How many members both sets have; FirewallError if one is missing."""
+        return self._sets.count()
+
+    def apply(self, plan: Plan) -> None:
+        """Make the change and have the kernel acknowledge it; FirewallError if a set is missing, or full."""
+        self._sets.change(plan.add, plan.remove)
+
+    def ledger(self) -> str | None:
+        """The epoch that the marker beside the sets is named after."""
+        return self._sets.ledger()
+
+    def remember_ledger(self, epoch: str) -> None:
+        """Name the marker after this epoch."""
+        self._sets.remember_ledger(epoch)
+
+    def disarm(self) -> None:
+        """Remove jumps, rules and chain, and then the sets, which the kernel keeps while a rule refers to them."""
+        self._rules("disarm")
+        self._sets.close()
+        self._sets.destroy()
+
+    def close(self) -> None:
+        """End the child process that makes changes; the kernel goes on dropping."""
+        self._sets.close()
+
+    def _rules(self, verb: str) -> list[str]:
+        """What the program of rules did."""
+        request = {**self._request, "verb": verb, "families": self._families()}
+        command = [sys.executable, "-P", "-W", "ignore", "-m", "enforcer.firewall.xtables"]
+        here = str(Path(enforcer.__path__[0]).parent)
+        try:
+            done = subprocess.run(
+                command,
+                input=json.dumps(request),
+                capture_output=True,
+                text=True,
+                timeout=RULES_S,
+                env={**os.environ, "PYTHONPATH": here},
+                check=False,
+            )
+            reply = json.loads(done.stdout) if done.returncode == 0 else {}
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            raise FirewallError(f"the program of rules failed ({error}); look at load and dmesg") from error
+        if "mended" not in reply:
+            last_words = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+            raise FirewallError(
+                reply.get("error")
+                or f"the program of iptables rules ended with status {done.returncode} ({last_words});"
+                " try iptables-legacy -S, which uses the same library"
+            )
+        for warning in reply["warnings"]:
+            self._warn(warning)
+        return list(reply["mended"])
+
+    def _families(self) -> list[int]:
+        if _IPV6_ADDRESSES.exists():
+            return [4, 6]
+        self._warn("this host has no IPv6; only IPv4 is filtered")
+        return [4]
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning("%s", text)

@@ -1,0 +1,131 @@
+"""The thread that listens to the ledger: subscribe, confirm, snapshot, then events; begins anew at any doubt.
+
+redis-py reconnects behind one's back, a frozen server still acknowledges bytes, and a demoted master stays silent, so
+the only sign of life that counts is a beat.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+
+import redis
+
+from enforcer.agent import Agent
+from enforcer.ledger import read_snapshot
+from shared.errors import DecodeError, FirewallError, StoreError
+from shared.events import decode
+from shared.keys import Keys
+from shared.logs import Sparingly
+from shared.settings import Settings
+from shared.store import connect, translated
+
+#: Beats come every two seconds; after this long without one the connection is not believed any more, s.
+SILENCE_S = 6.0
+
+#: Longest wait for an answer, s. A snapshot of 100,000 bans takes well under one.
+_ANSWER_S = 2.0
+
+#: Longest rest between two tries, s; each is drawn at random below its limit, so that RPs do not come in step.
+_LONGEST_REST_S = 3.0
+
+#: Events applied in one change of the firewall at most.
+_BATCH = 1_000
+
+_log = logging.getLogger("pinban.enforcer")
+
+
+class Follower(threading.Thread):
+    """Follows the ledger until told to stop."""
+
+    def __init__(self, settings: Settings, agent: Agent) -> None:
+        super().__init__(name="follower", daemon=True)
+        self._settings = settings
+        self._agent = agent
+        self._channel = Keys(settings.redis.prefix).channel
+        self._stopping = threading.Event()
+        self._sparingly = Sparingly(_log, every_s=10.0)
+        self._rest_s = 0.0
+        self.heard_at: float | None = None  #: when the last message came, s of the monotonic clock
+        self.trouble = "not connected yet"  #: why we do not follow now, or ""
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Follow; after any failure rest and begin anew with a snapshot."""
+        while not self._stopping.is_set():
+            try:
+                self._follow()
+            except (StoreError, FirewallError) as error:
+                self.trouble = str(error)
+                self._sparingly.warning("store", "%s; standing bans stay, trying again", error)
+                self._mend(error)
+            except Exception:  # noqa: BLE001  whatever it was, a snapshot mends it
+                self.trouble = "an error of ours, see the log"
+                _log.exception("begins anew after an error of ours")
+            self._rest_s = random.uniform(0.1, min(max(2 * self._rest_s, 0.4), _LONGEST_REST_S))  # noqa: S311
+            self._stopping.wait(self._rest_s)
+
+    def _mend(self, error: StoreError | FirewallError) -> None:
+        if isinstance(error, FirewallError):
+            try:
+                self._agent.check()
+            except FirewallError as still:
+                self._sparingly.warning("mend", "%s", still)
+
+    def _follow(self) -> None:
+        """One connection's life. Raises StoreError or FirewallError at its end, returns when told to stop."""
+        client = connect(self._settings, f"enforcer-{self._settings.enforcer.node}", _ANSWER_S)
+        with translated(self._settings), client, client.pubsub() as channel:  # type: ignore[no-untyped-call]
+            channel.subscribe(self._channel)
+            confirmed = channel.get_message(timeout=_ANSWER_S)
+            if confirmed is None or confirmed["type"] != "subscribe":
+                raise StoreError("Redis did not confirm the subscription; is it overloaded?")
+            self._resync(client)
+            while not self._stopping.is_set():
+                events = self._events(channel)
+                if events and not self._agent.follow(events):
+                    self._resync(client)
+                if self.heard_at is not None and time.monotonic() - self.heard_at > SILENCE_S:
+                    raise StoreError(f"no beat for {SILENCE_S:.0f} s; is a receiver running, is Redis answering?")
+
+    def _resync(self, client: redis.Redis) -> None:
+        snapshot = read_snapshot(self._settings, client)
+        if snapshot.unreadable:
+            self._sparingly.warning("member", "left out %d members that are no network", snapshot.unreadable)
+        self._agent.resync(snapshot)
+        if self.trouble:
+            _log.info("follows the ledger, epoch %s revision %d, %d bans",
+                      snapshot.stamp.epoch or "(none yet)", snapshot.stamp.rev, len(snapshot.bans))  # fmt: skip
+        self.trouble = ""
+        self.heard_at = time.monotonic()
+        self._rest_s = 0.0
+
+    def _events(self, channel: redis.client.PubSub) -> list[bytes]:
+        """What has arrived, after waiting for it for a moment."""
+        events: list[bytes] = []
+        message = channel.get_message(timeout=0.5)
+        while message is not None:
+            if message["type"] == "subscribe":
+                raise StoreError("the connection was lost and made again; events may be missing")
+            if message["type"] == "message":
+                events.append(message["data"])
+            if len(events) >= _BATCH:
+                break
+            message = channel.get_message(timeout=0)
+        if any(_is_ours(data) for data in events):
+            self.heard_at = time.monotonic()
+        return events
+
+
+def _is_ours(data: bytes) -> bool:
+    """Whether this is a sign of life: garbage on the channel is none."""
+    try:
+        decode(data)
+    except DecodeError:
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""The thread that keeps house: the node's hash every second, the firewall's check every half minute or at a sign."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from importlib.metadata import version
+
+from enforcer.agent import Agent
+from enforcer.follower import Follower
+from shared.errors import FirewallError, StoreError
+from shared.logs import Sparingly
+from shared.nodes import write_node
+from shared.settings import Settings
+from shared.store import HASTY_S, connect
+
+#: How often the node's hash is written, s.
+_EVERY_S = 1.0
+
+#: How often the firewall is compared with the ledger, s.
+_CHECK_EVERY_S = 30.0
+
+_log = logging.getLogger("pinban.enforcer")
+
+
+class Keeper(threading.Thread):
+    """Runs until told to stop."""
+
+    def __init__(self, settings: Settings, agent: Agent, follower: Follower, backend: str) -> None:
+        super().__init__(name="keeper", daemon=True)
+        self._settings = settings
+        self._agent = agent
+        self._follower = follower
+        self._backend = backend
+        self._client = connect(settings, f"keeper-{settings.enforcer.node}", HASTY_S)
+        self._stopping = threading.Event()
+        self._sparingly = Sparingly(_log, every_s=10.0)
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Keep house."""
+        checked_at = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                if self._agent.check_wanted.is_set() or time.monotonic() - checked_at >= _CHECK_EVERY_S:
+                    checked_at = time.monotonic()
+                    self._agent.check()
+                self._report()
+            except FirewallError as error:
+                self._sparingly.warning("firewall", "%s", error)
+            except StoreError:
+                pass  # the follower says it
+            except Exception:  # noqa: BLE001  one bug must not end the watch
+                _log.exception("could not keep house")
+            self._stopping.wait(_EVERY_S)
+
+    def _report(self) -> None:
+        epoch, rev = self._agent.applied
+        heard_at = self._follower.heard_at
+        fields: dict[str, str | int] = {
+            "kind": "enforcer",
+            "version": version("pinban"),
+            "backend": self._backend,
+            "epoch": epoch,
+            "applied_rev": rev,
+            "bans": self._agent.bans_in_kernel(),
+            "beat_age_ms": -1 if heard_at is None else int((time.monotonic() - heard_at) * 1_000),
+            "trouble": self._follower.trouble,
+        }
+        for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared"):
+            fields[name] = self._agent.tally[name]
+        write_node(self._settings, self._client, self._settings.enforcer.node, fields)

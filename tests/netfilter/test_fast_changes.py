@@ -1,0 +1,105 @@
+"""The child that stays: how fast it is, and that nothing depends on its life."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from enforcer.firewall.iptables import IptablesFirewall
+from enforcer.reconcile import Plan
+from shared.addresses import Network
+from shared.errors import FirewallError
+from tests.netfilter.conftest import children, run, until
+
+
+@pytest.fixture
+def firewall(rp: str) -> Iterator[IptablesFirewall]:
+    firewall = IptablesFirewall()
+    firewall.install()
+    yield firewall
+    firewall.close()
+
+
+def ban(firewall: IptablesFirewall, number: int) -> Network:
+    network = Network(f"10.0.{number >> 8}.{number & 255}")
+    firewall.apply(Plan({network: 300_000}, frozenset()))
+    return network
+
+
+def in_kernel(network: str) -> bool:
+    return f"add pinban4 {network} timeout" in run("ipset", "save", "pinban4")
+
+
+def test_one_ban_takes_far_less_than_starting_a_process(firewall: IptablesFirewall) -> None:
+    took_s = []
+    for number in range(200):
+        start = time.perf_counter()
+        ban(firewall, number)
+        took_s.append(time.perf_counter() - start)
+    assert len(firewall.bans()) == 200
+    assert statistics.median(took_s) < 0.020
+
+
+def test_a_hundred_thousand_bans_are_read_in_a_moment(firewall: IptablesFirewall) -> None:
+    firewall.apply(
+        Plan({Network(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}"): 300_000 for i in range(100_000)}, frozenset())
+    )
+    start = time.perf_counter()
+    assert len(firewall.bans()) == 100_000
+    assert time.perf_counter() - start < 1.0
+
+
+def test_many_changes_leave_no_process_and_no_descriptor_behind(firewall: IptablesFirewall) -> None:
+    before = children()
+    ban(firewall, 0)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for number in range(200):
+        ban(firewall, number)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(children()) == len(before) + 1
+    firewall.close()
+    assert children() == before
+    assert len(os.listdir("/proc/self/fd")) == descriptors - 2
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_child_that_is_killed_or_frozen_costs_no_ban(firewall: IptablesFirewall, blow: signal.Signals) -> None:
+    before = children()
+    ban(firewall, 0)
+    (child,) = children().keys() - before.keys()
+    os.kill(child, blow)
+    assert until(lambda: children()[child] in "ZT")
+    network = ban(firewall, 1)
+    assert in_kernel(network)
+    assert child not in children()
+    assert in_kernel(ban(firewall, 2))
+    assert "Z" not in children().values()
+
+
+def test_an_error_before_the_answer_is_not_taken_for_success(rp: str) -> None:
+    """In a full set an add is refused, while the test after it answers "in set" because of the wider network."""
+    small = IptablesFirewall(prefix="small", maxelem=1)
+    small.install()
+    small.apply(Plan({Network("10.0.0.0/24"): 300_000}, frozenset()))
+
+    def fill() -> None:
+        for number in range(256):
+            small.apply(Plan({Network(f"10.0.0.{number}"): 300_000}, frozenset()))
+            assert f"add small4 10.0.0.{number} " in run("ipset", "save", "small4")
+
+    with pytest.raises(FirewallError, match="full"):
+        fill()
+    small.close()
+
+
+def test_a_network_inside_a_wider_ban_is_made_and_removed_by_itself(firewall: IptablesFirewall) -> None:
+    firewall.apply(Plan({Network("10.0.0.0/24"): 300_000}, frozenset()))
+    network = ban(firewall, 7)
+    assert in_kernel(network)
+    firewall.apply(Plan({}, frozenset({network})))
+    assert firewall.bans().keys() == {"10.0.0.0/24"}

@@ -1,0 +1,117 @@
+"""What the iptables backend does to packets: a reverse proxy and its clients in namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from enforcer.firewall.iptables import IptablesFirewall
+from enforcer.reconcile import Plan
+from shared.addresses import Network, counted_network
+from tests.netfilter.conftest import CLIENT4, CLIENT6, COMES_S, OTHER4, OTHER6, SILENCE_S, Lab, echoes, run
+
+FAMILIES = pytest.mark.parametrize(("client", "other"), [(CLIENT4, OTHER4), (CLIENT6, OTHER6)], ids=["IPv4", "IPv6"])
+
+
+@pytest.fixture
+def firewall(lab: Lab) -> Iterator[IptablesFirewall]:
+    firewall = IptablesFirewall()
+    firewall.install()
+    yield firewall
+    firewall.close()
+
+
+def ban(firewall: IptablesFirewall, address: str, for_ms: int = 300_000) -> Network:
+    network = counted_network(address)
+    firewall.apply(Plan({network: for_ms}, frozenset()))
+    return network
+
+
+@FAMILIES
+def test_a_banned_client_starves_on_our_ports_alone_and_nobody_else_does(
+    lab: Lab, firewall: IptablesFirewall, client: str, other: str
+) -> None:
+    established = lab.connect(client, 80)
+    assert echoes(established, COMES_S)
+    network = ban(firewall, client)
+    assert not echoes(established, SILENCE_S)
+    assert not lab.reaches(client, 80)
+    assert not lab.reaches(client, 443)
+    assert echoes(lab.connect(client, 8080), COMES_S)
+    assert echoes(lab.connect(other, 80), COMES_S)
+    firewall.apply(Plan({}, frozenset({network})))
+    established.settimeout(COMES_S)
+    assert established.recv(4) == b"ping"  # resent by the client's kernel
+    assert echoes(lab.connect(client, 443), COMES_S)
+
+
+@FAMILIES
+def test_an_answer_in_flight_does_not_reach_a_banned_client(
+    lab: Lab, firewall: IptablesFirewall, client: str, other: str
+) -> None:
+    banned, spared = lab.connect(client, 80), lab.connect(other, 80)
+    assert echoes(banned, COMES_S)
+    assert echoes(spared, COMES_S)
+    ban(firewall, client)
+    for connection in (banned, spared):
+        lab.server.connections[connection.getsockname()[:2]].sendall(b"answer")
+    spared.settimeout(COMES_S)
+    assert spared.recv(6) == b"answer"
+    banned.settimeout(SILENCE_S)
+    with pytest.raises(TimeoutError):
+        banned.recv(6)
+
+
+@FAMILIES
+def test_a_ban_that_ends_opens_by_itself(lab: Lab, firewall: IptablesFirewall, client: str, other: str) -> None:
+    connection = lab.connect(client, 80)
+    ban(firewall, client, 1_000)
+    assert not echoes(connection, SILENCE_S)
+    connection.settimeout(COMES_S)
+    assert connection.recv(4) == b"ping"
+
+
+@FAMILIES
+def test_a_rule_that_accepts_established_connections_does_not_save_them(lab: Lab, client: str, other: str) -> None:
+    tool = "ip6tables-legacy" if ":" in client else "iptables-legacy"
+    accept = ["INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"]
+    run(tool, "-A", *accept)
+    firewall = IptablesFirewall()
+    firewall.install()
+    connection = lab.connect(client, 80)
+    assert echoes(connection, COMES_S)
+    ban(firewall, client)
+    assert not echoes(connection, SILENCE_S)
+    run(tool, "-D", *accept)
+    run(tool, "-I", *accept)
+    assert any("out of place" in mended for mended in firewall.install())
+    assert not echoes(connection, SILENCE_S)
+    firewall.close()
+
+
+def test_the_bans_outlive_the_process_that_made_them(lab: Lab, firewall: IptablesFirewall) -> None:
+    ban(firewall, CLIENT4)
+    firewall.close()
+    assert not lab.reaches(CLIENT4, 80)
+    assert echoes(lab.connect(OTHER4, 80), COMES_S)
+
+
+def test_after_disarm_a_banned_client_is_served(lab: Lab, firewall: IptablesFirewall) -> None:
+    ban(firewall, CLIENT4)
+    assert not lab.reaches(CLIENT4, 80)
+    firewall.disarm()
+    assert echoes(lab.connect(CLIENT4, 80), COMES_S)
+
+
+def test_every_port_and_protocol_can_be_closed(lab: Lab) -> None:
+    firewall = IptablesFirewall(ports="all", protocol="all")
+    firewall.install()
+    assert firewall.install() == []
+    for client, other in ((CLIENT4, OTHER4), (CLIENT6, OTHER6)):
+        # both before the ban: a neighbour solicitation from the banned address would go unanswered as well
+        banned, spared = lab.connect(client, 8080), lab.connect(other, 8080)
+        ban(firewall, client)
+        assert echoes(spared, COMES_S)
+        assert not echoes(banned, SILENCE_S)
+    firewall.close()
