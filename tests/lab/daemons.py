@@ -1,0 +1,99 @@
+"""The receiver and the enforcers as an operator runs them: a settings file and a command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.lab.http1 import Connection
+from tests.lab.netns import Namespace
+from tests.lab.process import Process
+from tests.lab.redis_server import RedisServer
+
+Settings = Mapping[str, Any]  #: as tomllib reads it
+
+#: The receiver's own HTTP, as [receiver] http; only its host may ask.
+HTTP = ("127.0.0.1", 8514)
+
+#: What every daemon of the lab is told.
+COMMON: Settings = {
+    "ignoreip": ["127.0.0.0/8", "::1"],
+    "rules": {"pin": {"maxretry": 5, "findtime": "5m", "bantime": "5m"}},
+}
+
+RECEIVER: Settings = {
+    "receiver": {
+        "node": "rx1",
+        "listen": ["udp:10.77.0.1:5514"],
+        "senders": ["10.77.0.0/24"],
+        "http": f"{HTTP[0]}:{HTTP[1]}",
+        "workers": 2,
+    }
+}
+
+
+def enforcer_settings(node: str) -> Settings:
+    return {"enforcer": {"node": node, "backend": "iptables", "ports": [80, 443]}}
+
+
+class Receiver(Process):
+    def __init__(self, settings: Settings, directory: Path, namespace: Namespace) -> None:
+        self._namespace = namespace
+        super().__init__("receiver", _command("receiver", settings, directory), directory, namespace)
+
+    def is_ready(self) -> bool:
+        return self.get("/readyz") is not None
+
+    def get(self, path: str) -> bytes | None:
+        """The body of a page of its HTTP side; None unless it answered with 200."""
+        return self._namespace.call(lambda: _get(path))
+
+
+class Enforcer(Process):
+    def __init__(self, node: str, settings: Settings, directory: Path, namespace: Namespace) -> None:
+        self._node = node
+        super().__init__("enforcer", _command("enforcer", settings, directory), directory, namespace)
+
+    def is_ready(self, server: RedisServer) -> bool:
+        """It has reported the revision of the ledger that its firewall agrees with."""
+        with server.client() as client:
+            return bool(client.hexists(f"{{pinban}}:node:{self._node}", "applied_rev"))
+
+
+def merge(base: Settings, over: Settings) -> dict[str, Any]:
+    """Both, table by table; `over` wins."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        tables = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(merged[key], value) if tables else value
+    return merged
+
+
+def to_toml(settings: Settings, table: str = "") -> str:
+    """Tables, strings, numbers, booleans and lists of them, which JSON writes as TOML does."""
+    lines = [f"[{table}]"] if table else []
+    lines += [f"{k} = {json.dumps(v)}" for k, v in settings.items() if not isinstance(v, Mapping)]
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            lines.append(to_toml(value, f"{table}.{key}" if table else key))
+    return "\n".join(lines)
+
+
+def _command(name: str, settings: Settings, directory: Path) -> list[str]:
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / f"{name}.toml"
+    file.write_text(to_toml(settings) + "\n")
+    return [str(Path(sys.executable).with_name(f"pinban-{name}")), "-c", str(file)]
+
+
+def _get(path: str) -> bytes | None:
+    try:
+        with Connection(*HTTP) as connection:
+            answer = connection.ask("GET", path)
+    except OSError:
+        return None
+    return answer.body if answer and answer.status == 200 else None

@@ -1,0 +1,127 @@
+"""A stand-in for a Pexip conference node: answers token requests as one does, and keeps count of its answers.
+
+python -m tests.lab.node --listen 10.77.0.1:8080 --pin meet.alice=1234 --delay-ms 5
+
+The counts, the truth that others are compared with, are printed at SIGUSR1 and served as GET /_truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+from collections.abc import Sequence
+from functools import partial
+
+from tests.lab.node_answers import Reply, Request, Rooms, answer
+
+HEAD_END = b"\r\n\r\n"
+
+REASONS = {200: b"OK", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found"}
+
+
+class Node:
+    """What all connections share. A reply counts when it is written to a connection that is still open."""
+
+    def __init__(self, rooms: Rooms, delay_s: float, chunked: bool) -> None:
+        self.rooms = rooms
+        self.delay_s = delay_s
+        self.chunked = chunked
+        outcomes = ("prompt", "wrong", "joined", "unknown", "registration", "other", "abandoned")
+        self.truth = dict.fromkeys(outcomes, 0)
+
+    def reply_to(self, request: Request) -> Reply:
+        if request.target == b"/_truth":
+            return Reply("", 200, json.dumps(self.truth).encode())
+        return answer(request, self.rooms)
+
+
+class Connection(asyncio.Protocol):
+    """One request at a time, in order; a delayed reply holds up this connection alone."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._buffer = b""
+        self._busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._busy:
+            self._take()
+
+    def _take(self) -> None:
+        while not self._busy and (end := self._buffer.find(HEAD_END)) >= 0:
+            try:
+                request = Request.parse(self._buffer[:end])
+            except ValueError:
+                self._transport.close()
+                return
+            after = end + len(HEAD_END) + request.body_length
+            if len(self._buffer) < after:
+                return
+            self._buffer = self._buffer[after:]
+            reply = self._node.reply_to(request)
+            if reply.delayed and self._node.delay_s:
+                self._busy = True
+                asyncio.get_running_loop().call_later(self._node.delay_s, self._finish, request, reply)
+            else:
+                self._send(request, reply)
+
+    def _finish(self, request: Request, reply: Reply) -> None:
+        self._busy = False
+        self._send(request, reply)
+        self._take()
+
+    def _send(self, request: Request, reply: Reply) -> None:
+        if self._transport.is_closing():
+            self._node.truth["abandoned"] += 1
+            return
+        if reply.outcome:
+            self._node.truth[reply.outcome] += 1
+        close = not request.keep_alive
+        head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\n" % (reply.status, REASONS[reply.status])
+        if self._node.chunked and request.http11:
+            head += b"Transfer-Encoding: chunked\r\n"
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(reply.body), reply.body)
+        else:
+            head += b"Content-Length: %d\r\n" % len(reply.body)
+            body = reply.body
+        self._transport.write(head + (b"Connection: close\r\n\r\n" if close else b"\r\n") + body)
+        if close:
+            self._transport.close()
+
+
+async def serve(address: str, port: int, node: Node) -> None:
+    """Answer until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGUSR1, lambda: print(json.dumps(node.truth), flush=True))
+    server = await loop.create_server(partial(Connection, node), address, port, backlog=1024)
+    await stopped.wait()
+    server.close()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="tests.lab.node")
+    parser.add_argument("--listen", default="127.0.0.1:8080", metavar="ADDRESS:PORT")
+    parser.add_argument("--pin", action="append", default=[], metavar="ALIAS=PIN", help="may be repeated")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="before an answer to request_token")
+    parser.add_argument("--chunked", action="store_true", help="no Content-Length for HTTP/1.1")
+    options = parser.parse_args(argv)
+    address, _, port = options.listen.rpartition(":")
+    pins = (entry.rpartition("=") for entry in options.pin)
+    rooms = {alias.lower(): pin.encode() for alias, _, pin in pins}
+    asyncio.run(serve(address, int(port), Node(rooms, options.delay_ms / 1000, options.chunked)))
+
+
+if __name__ == "__main__":
+    main()

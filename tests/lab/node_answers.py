@@ -1,0 +1,123 @@
+"""What a conference node answers to a request. Pure: no socket, no clock, no counts."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import unquote_to_bytes
+
+Rooms = Mapping[str, bytes]  #: alias in lower case -> the PIN that everybody needs
+
+#: Sizes that deployments show: 73 bytes for the question, 45 for the refusal.
+PROMPT = b'{"status": "success", "result": {"pin": "required", "guest_pin": "none"}}'
+WRONG = b'{"status": "failed", "result": "Invalid PIN"}'
+UNKNOWN = b'{"status": "failed", "result": "Neither conference nor gateway found"}'
+BAD_LOGIN = b'{"status": "failed", "result": "Invalid credentials"}'
+NOT_FOUND = b'{"status": "failed", "result": "Not found"}'
+TOKEN = json.dumps(
+    {
+        "status": "success",
+        "result": {
+            "token": "SE9TVA" * 59,
+            "expires": "120",
+            "participant_uuid": "2c34f35f-1060-438c-9e87-6c2dffbc9980",
+            "display_name": "Alice",
+            "role": "HOST",
+            "current_service_type": "conference",
+            "version": {"version_id": "36", "pseudo_version": "79019.0.0"},
+            "stun": [{"url": "stun:stun.example.com:19302"}],
+            "analytics_enabled": False,
+            "chat_enabled": True,
+            "conference_name": "meet.alice",
+            "direct_media": False,
+            "fecc_enabled": False,
+            "guests_can_present": True,
+            "rtmp_enabled": True,
+            "service_type": "conference",
+            "vp9_enabled": True,
+        },
+    }
+).encode()
+
+_TOKEN_PATH = re.compile(
+    rb"/api/client/v[0-9]+/(conferences|registrations)/(.+)/request_token/?", re.DOTALL | re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: bytes
+    target: bytes
+    http11: bool
+    keep_alive: bool
+    pin: bytes  #: the last one if there are several, as Twisted has it; b"" if there is none
+    login: bool  #: an Authorization header came along
+    body_length: int  #: bytes
+
+    @classmethod
+    def parse(cls, head: bytes) -> Request:
+        """Read the head of a request without its empty line; ValueError if it is none.
+
+        A body must have a Content-Length, as every one that comes through a buffering nginx has.
+        """
+        first, *lines = head.split(b"\r\n")
+        method, target, version = first.split(b" ")
+        headers: dict[bytes, bytes] = {}
+        for line in lines:
+            name, _, value = line.partition(b":")
+            headers[name.lower()] = value.strip()
+        http11 = version == b"HTTP/1.1"
+        wish = headers.get(b"connection", b"").lower()
+        return cls(
+            method,
+            target,
+            http11,
+            wish != b"close" if http11 else wish == b"keep-alive",
+            headers.get(b"pin", b""),
+            b"authorization" in headers,
+            int(headers.get(b"content-length", b"0")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    outcome: str  #: under which it is counted; "" for not at all
+    status: int
+    body: bytes
+    delayed: bool = False
+
+
+def answer(request: Request, rooms: Rooms) -> Reply:
+    """What the node says; it reads paths as generously as the most tolerant server would."""
+    kind, alias = route(request.target)
+    if kind and request.method == b"POST":
+        if kind == "registrations":
+            return Reply("registration", 403 if request.login else 401, BAD_LOGIN, delayed=True)
+        return _token(rooms.get(alias), request.pin)
+    if request.method == b"GET" and request.target.startswith(b"/webapp3/"):
+        return Reply("other", 200, b"<!doctype html><title>Meet</title>")
+    return Reply("other", 404, NOT_FOUND)
+
+
+def _token(right: bytes | None, pin: bytes) -> Reply:
+    if right is None:
+        return Reply("unknown", 404, UNKNOWN, delayed=True)
+    if pin in (b"", b"none"):
+        return Reply("prompt", 403, PROMPT, delayed=True)
+    if pin != right:
+        return Reply("wrong", 403, WRONG, delayed=True)
+    return Reply("joined", 200, TOKEN, delayed=True)
+
+
+@lru_cache(maxsize=4096)
+def route(target: bytes) -> tuple[str, str]:
+    """The kind of token that is asked for, and the alias in lower case; two empty strings for anything else."""
+    path = unquote_to_bytes(target.partition(b"?")[0])
+    found = _TOKEN_PATH.fullmatch(b"/" + posixpath.normpath(path).lstrip(b"/"))
+    if not found:
+        return "", ""
+    return found[1].decode().lower(), found[2].decode(errors="replace").lower()
