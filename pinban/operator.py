@@ -1,0 +1,192 @@
+"""What an operator asks of the ledger and the counters, as plain values that print as JSON. No terminal."""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import json
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from receiver.counts import Counts
+from receiver.ledger import Ledger
+from shared.addresses import Network, counted_network, parse_network
+from shared.durations import Milliseconds
+from shared.errors import AddressError, PinbanError
+from shared.keys import Keys
+from shared.nodes import Node, read_nodes
+from shared.settings import Settings
+from shared.spared import Spared
+from shared.store import PATIENT_S, connect, now_ms, translated
+
+Row = dict[str, Any]
+
+
+class Operator:
+    """One deployment, seen by an operator. Every method raises StoreError when Redis fails."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = connect(settings, "operator", PATIENT_S)
+        self._keys = Keys(settings.redis.prefix)
+        self._ledger = Ledger(settings, self._client)
+        self._counts = Counts(settings, self._client)
+        self._rules = settings.rules.__struct_fields__
+
+    def status(self) -> Row:
+        """The ledger, every node, and what is wrong."""
+        with translated(self._settings):
+            now = now_ms(self._client)
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.get(self._keys.epoch)
+            pipeline.get(self._keys.rev)
+            pipeline.zrange(self._keys.bans, 0, -1, withscores=True)
+            epoch, rev, bans = pipeline.execute()
+        standing = sum(1 for _, until_ms in bans if until_ms > now)
+        ledger = {"epoch": epoch.decode() if epoch else "", "rev": int(rev or 0), "bans": standing}
+        nodes = read_nodes(self._settings, self._client)
+        return {
+            "ledger": ledger,
+            "nodes": [
+                {"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **_numbers(n.fields)} for n in nodes
+            ],
+            "problems": problems(ledger, nodes),
+        }
+
+    def bans(self) -> list[Row]:
+        """Who is banned, the ban that lasts longest first."""
+        with translated(self._settings):
+            now = now_ms(self._client)
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.zrange(self._keys.bans, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
+            [members] = pipeline.execute()
+            networks = [Network(member.decode()) for member, _ in members]
+            for network in networks:
+                pipeline.hgetall(self._keys.ban(network))
+            details = pipeline.execute()
+        return [
+            _ban_row(network, int(until_ms) - now, {k.decode(): v.decode() for k, v in facts.items()})
+            for network, (_, until_ms), facts in zip(networks, members, details, strict=True)
+        ]
+
+    def ban(self, address: str, bantime_ms: int, why: str) -> Row:
+        """Ban an address or network; a standing ban becomes longer, never shorter."""
+        network = self._network(address)
+        if reason := Spared(self._settings)(network):
+            raise PinbanError(f"{network} is never banned: {reason}")
+        recorded = self._ledger.ban(network, bantime_ms, "manual", json.dumps({"why": why}), _who(), lengthen=True)
+        with translated(self._settings):
+            left_ms = recorded.until_ms - now_ms(self._client)
+        return {"network": network, "new": recorded.new, "left_ms": left_ms, "strikes": recorded.strikes}
+
+    def unban(self, address: str, why: str) -> Row:
+        """End a ban. `within` names the banned networks that hold the address when it has no ban of its own."""
+        network = self._network(address)
+        was_banned = self._ledger.unban(network, why, _who())
+        self._counts.forget(network, self._rules)
+        within = [] if was_banned else self._banned_around(network)
+        return {"network": network, "was_banned": was_banned, "within": within}
+
+    def counters(self) -> list[Row]:
+        """Who has failed lately, the highest counts first."""
+        prefix = self._keys.count(Network(""), "").partition("{")[0]
+        with translated(self._settings):
+            keys = [bytes(key).decode() for key in self._client.scan_iter(match=f"{prefix}*", count=10_000)]
+            pipeline = self._client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.get(key)
+                pipeline.pttl(key)
+            replies = pipeline.execute()
+        rows: list[Row] = []
+        for key, count, ttl_ms in zip(keys, replies[::2], replies[1::2], strict=True):
+            network, _, rule = key.removeprefix(prefix + "{").partition("}:")
+            if count is not None and rule in self._rules:  # else it expired meanwhile, or is of another version
+                maxretry = self._counts.rule(rule).maxretry
+                rows.append(
+                    {
+                        "network": network,
+                        "rule": rule,
+                        "count": int(count),
+                        "maxretry": maxretry,
+                        "ttl_ms": max(ttl_ms, 0),
+                    }
+                )
+        return sorted(rows, key=lambda row: (-row["count"], row["network"]))
+
+    def _network(self, text: str) -> Network:
+        """What an operator means: a network as written, an address as it would be counted."""
+        try:
+            return parse_network(text) if "/" in text else counted_network(text, self._settings.ipv6_prefix)
+        except AddressError as error:
+            raise AddressError(
+                f"{error}; write 203.0.113.7, 2001:db8::1 or a network such as 203.0.113.0/24"
+            ) from error
+
+    def _banned_around(self, network: Network) -> list[Network]:
+        asked = ipaddress.ip_network(network)
+        around = [parse_network(str(asked.supernet(new_prefix=p))) for p in range(asked.prefixlen)]
+        if not around:
+            return []
+        with translated(self._settings):
+            now = now_ms(self._client)
+            until = self._client.zmscore(self._keys.bans, [str(n) for n in around])
+        return [n for n, until_ms in zip(around, until, strict=True) if until_ms is not None and until_ms > now]
+
+
+def problems(ledger: Mapping[str, Any], nodes: list[Node]) -> list[str]:
+    """What an operator should know, worst first. Pure."""
+    found = [f"{n.name} has been silent for {Milliseconds(n.silent_ms)}" for n in nodes if not n.alive]
+    receivers = [n for n in nodes if n.alive and n.fields.get("kind") == "receiver"]
+    enforcers = [n for n in nodes if n.alive and n.fields.get("kind") == "enforcer"]
+    if not receivers:
+        found.append("no receiver is alive: nobody counts failures")
+    if not enforcers:
+        found.append("no enforcer is alive: nobody enforces new bans")
+    for node in enforcers:
+        fields = _numbers(node.fields)
+        if fields.get("trouble"):
+            found.append(f"{node.name}: {fields['trouble']}")
+        elif fields.get("epoch") == ledger["epoch"] and fields.get("applied_rev", 0) < ledger["rev"]:
+            found.append(f"{node.name} is at revision {fields.get('applied_rev')} of {ledger['rev']}")
+        if fields.get("backend") == "dry-run":
+            found.append(f"{node.name} enforces nothing: backend dry-run")
+    for node in receivers:
+        fields = _numbers(node.fields)
+        for name, meaning in (
+            ("drops", "datagrams lost, the sockets' buffers were full"),
+            ("queue_dropped", "failures lost, the queue was full while Redis was away"),
+            ("refused", "datagrams of senders that receiver.senders does not name"),
+        ):
+            if fields.get(name, 0):
+                found.append(f"{node.name}: {fields[name]} {meaning}")
+    return found
+
+
+def _ban_row(network: Network, left_ms: int, facts: Mapping[str, str]) -> Row:
+    evidence: Any = json.loads(facts.get("evidence") or "[]")
+    return {
+        "network": network,
+        "left_ms": left_ms,
+        "rule": facts.get("rule", ""),
+        "since_ms": int(facts.get("since", 0)),
+        "until_ms": int(facts.get("until", 0)),
+        "strikes": int(facts.get("strikes", 0)),
+        "why": evidence.get("why", "") if isinstance(evidence, dict) else "",
+        "evidence": evidence if isinstance(evidence, list) else [],
+        "by": facts.get("by", ""),
+    }
+
+
+def _node_row(node: Node) -> Row:
+    return {"name": node.name, "alive": node.alive, "silent_ms": node.silent_ms, **_numbers(node.fields)}
+
+
+def _numbers(fields: Mapping[str, str]) -> Row:
+    return {k: int(v) if v.lstrip("-").isdigit() and k != "epoch" else v for k, v in fields.items()}
+
+
+def _who() -> str:
+    """Whom the history names."""
+    return f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"

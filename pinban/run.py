@@ -1,0 +1,146 @@
+"""`pinban run`: store, receiver and enforcer on this host, in the foreground. Assembles; the daemons do the work."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from contextlib import ExitStack
+from pathlib import Path
+
+from pinban.embedded import EmbeddedStore
+from pinban.processes import start, stop
+from shared import logs
+from shared.configuration import load
+from shared.errors import PinbanError
+from shared.settings import Settings
+
+#: Bits in CapEff, proc(5): what programming the firewall takes.
+_CAP_NET_ADMIN, _CAP_NET_RAW = 1 << 12, 1 << 13
+
+_log = logging.getLogger("pinban.run")
+
+
+def run_all(config: str | None) -> int:
+    """Run until Ctrl-C, SIGTERM or the end of a daemon; the exit code. PinbanError when something is in the way."""
+    logs.setup()
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    settings = load(config)
+    directory = _state_directory(settings)
+    with ExitStack() as stack:
+        _lock(directory, stack)
+        environment = {}
+        if "redis.url" not in _named(config):
+            store = EmbeddedStore(directory)
+            stack.callback(stop, store.process, 10.0)
+            environment["PINBAN_REDIS_URL"] = store.url
+            _log.info("embedded store on %s, its data beside it", store.url)
+        if settings.enforcer.backend != "dry-run" and not may_program_firewall():
+            _log.warning("without root nothing is dropped: bans are recorded and shown, the firewall stays as it is")
+            environment["PINBAN_ENFORCER_BACKEND"] = "dry-run"
+        arguments = ["-c", config] if config else []
+        daemons: dict[str, subprocess.Popen[bytes]] = {}
+        for name, patience_s in (("pinban-enforcer", 10.0), ("pinban-receiver", 20.0)):
+            daemons[name] = start([_program(name), *arguments], environment)
+            stack.callback(stop, daemons[name], patience_s)
+        print(greeting(settings, config, environment), flush=True)
+        return _watch(daemons, signals)
+
+
+def may_program_firewall() -> bool:
+    """Whether this process has CAP_NET_ADMIN and CAP_NET_RAW."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("CapEff:"):
+            needed = _CAP_NET_ADMIN | _CAP_NET_RAW
+            return int(line.split()[1], 16) & needed == needed
+    return False
+
+
+def greeting(settings: Settings, config: str | None, environment: dict[str, str]) -> str:
+    """What a person needs to go on: the lines for nginx, and how to look at it all."""
+    options = f"-c {config} " if config else ""
+    if url := environment.get("PINBAN_REDIS_URL"):
+        options = f"PINBAN_REDIS_URL={url} {_program('pinban')} {options}"
+    else:
+        options = f"{_program('pinban')} {options}"
+    target = _syslog_target(settings.receiver.listen[0])
+    return "\n".join(
+        (
+            "",
+            "In nginx's http block, on this host:",
+            "",
+            f"    include {snippet()};"
+            if target == "127.0.0.1:5514"
+            else f"    # {snippet()}, with its lines sent to {target}",
+            "",
+            "Look at it from another terminal:",
+            "",
+            *(f"    {options}{word}" for word in ("status", "bans", "counters")),
+            "",
+            "Ctrl-C stops it. Each failure and each ban is shown here as it happens.",
+            "",
+        )
+    )
+
+
+def snippet() -> Path:
+    """Where nginx/pinban.conf lies: in the checkout, or where the package was installed."""
+    here = Path(__file__).resolve().parent.parent / "nginx" / "pinban.conf"
+    return here if here.exists() else Path(sysconfig.get_path("data")) / "share" / "pinban" / "pinban.conf"
+
+
+def _watch(daemons: dict[str, subprocess.Popen[bytes]], signals: set[signal.Signals]) -> int:
+    while True:
+        caught = signal.sigwait(signals)
+        if caught != signal.SIGCHLD:
+            _log.info("stopping; what is banned stays banned in the firewall until it expires or "
+                      "pinban-enforcer --disarm removes it")  # fmt: skip
+            return 0
+        for name, process in daemons.items():
+            if process.poll() is not None:
+                _log.error("%s ended with code %s; its last lines say why", name, process.returncode)
+                return 1
+
+
+def _named(config: str | None) -> set[str]:
+    """Which settings were made, of those that decide what runs here."""
+    return {"redis.url"} if load(config).redis.url != Settings().redis.url else set()
+
+
+def _state_directory(settings: Settings) -> Path:
+    if settings.state_dir != Settings().state_dir or os.geteuid() == 0:
+        directory = Path(settings.state_dir)
+    else:
+        directory = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "pinban"
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise PinbanError(f"state_dir: {directory} cannot be made ({error.strerror}); choose another") from error
+    return directory
+
+
+def _lock(directory: Path, stack: ExitStack) -> None:
+    try:
+        file = stack.enter_context((directory / "lock").open("w"))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise PinbanError(f"pinban run is running already with its state in {directory}; stop it first") from error
+    except OSError as error:
+        raise PinbanError(f"state_dir: {directory} is not ours to write ({error.strerror}); choose another") from error
+
+
+def _program(name: str) -> str:
+    """Our own commands: beside the interpreter that runs us, else on the path."""
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else shutil.which(name) or name
+
+
+def _syslog_target(listen: str) -> str:
+    """An entry of receiver.listen as nginx writes it after server=."""
+    return listen if listen.startswith("unix:") else listen.removeprefix("udp:").replace("0.0.0.0", "127.0.0.1")  # noqa: S104
