@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from enforcer.desired import Desired
 from enforcer.firewall import Firewall
@@ -19,7 +19,7 @@ from enforcer.reconcile import Plan, plan
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import DecodeError, FirewallError
-from shared.events import Ban, Beat, Unban, decode
+from shared.events import Ban, Beat, Event, Unban, decode
 from shared.logs import Sparingly
 
 _log = logging.getLogger("pinban.enforcer")
@@ -77,34 +77,27 @@ class Agent:
     def follow(self, events: Sequence[bytes]) -> bool:
         """Apply events in order, in one change of the firewall; False when a snapshot is needed."""
         with self._lock:
-            add: dict[Network, int] = {}
-            remove: set[Network] = set()
-            stamp = self._position.stamp
+            before = self._position.stamp
+            changes: dict[Network, Ban | Unban] = {}  #: the last word on each network
             complete = True
             for data in events:
-                try:
-                    event = decode(data)
-                except DecodeError as error:
-                    self.tally["bad_events"] += 1
-                    self._sparingly.warning("bad", "ignored an event: %s", error)
-                    continue
-                step = self._position.step(event)
+                event = self._decoded(data)
+                step = Step.IGNORE if event is None else self._position.step(event)
                 if step is Step.RESYNC:
                     self.tally["gaps"] += 1
                     complete = False
                     break
-                if step is Step.IGNORE or isinstance(event, Beat):
+                if step is Step.IGNORE or event is None or isinstance(event, Beat):
                     continue
                 self.tally["events"] += 1
-                if isinstance(event, Ban):
-                    self._ban(event, add, remove)
-                else:
-                    self._unban(event, add, remove)
                 self._position.moved(event.stamp)
+                if isinstance(event, Unban) or self._wants(event):
+                    changes.pop(event.network, None)
+                    changes[event.network] = event
             try:
-                self._change(Plan(add, frozenset(remove)))
+                self._apply(changes.values())
             except FirewallError:
-                self._position.stamp = stamp  # not applied: the snapshot after the repair will do it
+                self._position.stamp = before  # not applied: the snapshot after the repair will do it
                 raise
             return complete
 
@@ -131,22 +124,33 @@ class Agent:
         with self._lock:
             return self._firewall.count()
 
-    def _ban(self, event: Ban, add: dict[Network, int], remove: set[Network]) -> None:
-        if why := self._desired.ban(event.network, event.ttl_ms, monotonic_ms()):
+    def _decoded(self, data: bytes) -> Event | None:
+        try:
+            return decode(data)
+        except DecodeError as error:
+            self.tally["bad_events"] += 1
+            self._sparingly.warning("bad", "ignored an event: %s", error)
+            return None
+
+    def _wants(self, event: Ban) -> bool:
+        why = self._desired.ban(event.network, event.ttl_ms, monotonic_ms())
+        if why:
             self.tally["spared"] += 1
             self._sparingly.warning("spared", "does not drop %s: %s", event.network, why)
-            return
-        add[event.network] = event.ttl_ms
-        remove.discard(event.network)
-        self._sparingly.say(
-            logging.INFO, "ban", "dropping %s for %s, rule %s", event.network, Milliseconds(event.ttl_ms), event.rule
-        )
+        return not why
 
-    def _unban(self, event: Unban, add: dict[Network, int], remove: set[Network]) -> None:
-        self._desired.unban(event.network)
-        add.pop(event.network, None)
-        remove.add(event.network)
-        self._sparingly.say(logging.INFO, "unban", "no longer dropping %s", event.network)
+    def _apply(self, changes: Collection[Ban | Unban]) -> None:
+        bans = [event for event in changes if isinstance(event, Ban)]
+        unbans = [event for event in changes if isinstance(event, Unban)]
+        for unban in unbans:
+            self._desired.unban(unban.network)
+        self._change(Plan({ban.network: ban.ttl_ms for ban in bans}, frozenset(unban.network for unban in unbans)))
+        for ban in bans:
+            self._sparingly.say(
+                logging.INFO, "ban", "drops %s for %s, rule %s", ban.network, Milliseconds(ban.ttl_ms), ban.rule
+            )
+        for unban in unbans:
+            self._sparingly.say(logging.INFO, "unban", "drops %s no longer", unban.network)
 
     def _change(self, change: Plan) -> None:
         if not change:

@@ -74,7 +74,7 @@ def status(config: str | None, as_json: bool) -> None:
         _print_json(report)
     else:
         ledger = report["ledger"]
-        click.echo(f"ledger: epoch {ledger['epoch'] or '(none yet)'}, revision {ledger['rev']}, {ledger['bans']} bans")
+        click.echo(f"ledger: epoch {ledger['epoch'] or '(none yet)'}, revision {ledger['rev']}, {ledger['bans']} banned now")
         _print_table(
             ("node", "does", "alive", "seen", "revision", "bans in kernel", "waiting", "drops", "backend"),
             [
