@@ -1,4 +1,4 @@
-.PHONY: setup run test lint demo lock clean
+.PHONY: setup run test lint demo bench-attack bench-latency lock clean
 
 setup:
 	@scripts/setup
@@ -19,6 +19,9 @@ demo: setup
 
 bench-attack: setup
 	@.venv/bin/python -m bench.attack
+
+bench-latency: setup
+	@.venv/bin/python -m bench.latency
 
 lock:
 	@scripts/lock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from enforcer.agent import Agent
 from enforcer.follower import Follower
 from shared.errors import FirewallError, StoreError
 from shared.logs import Sparingly
-from shared.nodes import write_node
+from shared.nodes import NodeWriter
 from shared.settings import Settings
 from shared.store import HASTY_S, connect
 
@@ -33,7 +34,8 @@ class Keeper(threading.Thread):
         self._agent = agent
         self._follower = follower
         self._backend = backend
-        self._client = connect(settings, f"keeper-{settings.enforcer.node}", HASTY_S)
+        client = connect(settings, f"keeper-{settings.enforcer.node}", HASTY_S)
+        self._writer = NodeWriter(settings, client, settings.enforcer.node, secrets.token_hex(4))
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
 
@@ -73,4 +75,9 @@ class Keeper(threading.Thread):
         }
         for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared"):
             fields[name] = self._agent.tally[name]
-        write_node(self._settings, self._client, self._settings.enforcer.node, fields)
+        if not self._writer.write(fields):
+            self._sparingly.warning(
+                "name",
+                "another daemon calls itself %s too; set enforcer.node on one of them",
+                self._settings.enforcer.node,
+            )

@@ -74,7 +74,9 @@ def status(config: str | None, as_json: bool) -> None:
         _print_json(report)
     else:
         ledger = report["ledger"]
-        click.echo(f"ledger: epoch {ledger['epoch'] or '(none yet)'}, revision {ledger['rev']}, {ledger['bans']} banned now")
+        click.echo(
+            f"ledger: epoch {ledger['epoch'] or '(none yet)'}, revision {ledger['rev']}, {ledger['bans']} banned now"
+        )
         _print_table(
             ("node", "does", "alive", "seen", "revision", "bans in kernel", "waiting", "drops", "backend"),
             [
@@ -93,6 +95,8 @@ def status(config: str | None, as_json: bool) -> None:
             ],
             "no daemon has reported in the last day",
         )
+        for note in report["notes"]:
+            click.echo(f"  {note}")
         for problem in report["problems"]:
             click.secho(f"! {problem}", fg="red", bold=True)
     sys.exit(1 if report["problems"] else 0)

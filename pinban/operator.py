@@ -10,10 +10,10 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from pinban.health import notes, numbers, problems
 from receiver.counts import Counts
 from receiver.ledger import Ledger
 from shared.addresses import Network, counted_network, parse_network
-from shared.durations import Milliseconds
 from shared.errors import AddressError, PinbanError
 from shared.keys import Keys
 from shared.nodes import Node, read_nodes
@@ -43,16 +43,22 @@ class Operator:
             pipeline.get(self._keys.epoch)
             pipeline.get(self._keys.rev)
             pipeline.zrange(self._keys.bans, 0, -1, withscores=True)
-            epoch, rev, bans = pipeline.execute()
+            pipeline.xrevrange(self._keys.history, count=1)
+            epoch, rev, bans, last = pipeline.execute()
         standing = sum(1 for _, until_ms in bans if until_ms > now)
-        ledger = {"epoch": epoch.decode() if epoch else "", "rev": int(rev or 0), "bans": standing}
+        changed = int(last[0][0].partition(b"-")[0]) if last else 0
+        ledger = {
+            "epoch": epoch.decode() if epoch else "",
+            "rev": int(rev or 0),
+            "bans": standing,
+            "unchanged_ms": max(now - changed, 0),
+        }
         nodes = read_nodes(self._settings, self._client)
         return {
             "ledger": ledger,
-            "nodes": [
-                {"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **_numbers(n.fields)} for n in nodes
-            ],
+            "nodes": [{"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **numbers(n.fields)} for n in nodes],
             "problems": problems(ledger, nodes),
+            "notes": notes(nodes),
         }
 
     def bans(self) -> list[Row]:
@@ -135,35 +141,6 @@ class Operator:
         return [n for n, until_ms in zip(around, until, strict=True) if until_ms is not None and until_ms > now]
 
 
-def problems(ledger: Mapping[str, Any], nodes: list[Node]) -> list[str]:
-    """What an operator should know, worst first. Pure."""
-    found = [f"{n.name} has been silent for {Milliseconds(n.silent_ms)}" for n in nodes if not n.alive]
-    receivers = [n for n in nodes if n.alive and n.fields.get("kind") == "receiver"]
-    enforcers = [n for n in nodes if n.alive and n.fields.get("kind") == "enforcer"]
-    if not receivers:
-        found.append("no receiver is alive: nobody counts failures")
-    if not enforcers:
-        found.append("no enforcer is alive: nobody enforces new bans")
-    for node in enforcers:
-        fields = _numbers(node.fields)
-        if fields.get("trouble"):
-            found.append(f"{node.name}: {fields['trouble']}")
-        elif fields.get("epoch") == ledger["epoch"] and fields.get("applied_rev", 0) < ledger["rev"]:
-            found.append(f"{node.name} is at revision {fields.get('applied_rev')} of {ledger['rev']}")
-        if fields.get("backend") == "dry-run":
-            found.append(f"{node.name} enforces nothing: backend dry-run")
-    for node in receivers:
-        fields = _numbers(node.fields)
-        for name, meaning in (
-            ("drops", "datagrams lost, the sockets' buffers were full"),
-            ("queue_dropped", "failures lost, the queue was full while Redis was away"),
-            ("refused", "datagrams of senders that receiver.senders does not name"),
-        ):
-            if fields.get(name, 0):
-                found.append(f"{node.name}: {fields[name]} {meaning}")
-    return found
-
-
 def _ban_row(network: Network, left_ms: int, facts: Mapping[str, str]) -> Row:
     evidence: Any = json.loads(facts.get("evidence") or "[]")
     return {
@@ -180,11 +157,7 @@ def _ban_row(network: Network, left_ms: int, facts: Mapping[str, str]) -> Row:
 
 
 def _node_row(node: Node) -> Row:
-    return {"name": node.name, "alive": node.alive, "silent_ms": node.silent_ms, **_numbers(node.fields)}
-
-
-def _numbers(fields: Mapping[str, str]) -> Row:
-    return {k: int(v) if v.lstrip("-").isdigit() and k != "epoch" else v for k, v in fields.items()}
+    return {"name": node.name, "alive": node.alive, "silent_ms": node.silent_ms, **numbers(node.fields)}
 
 
 def _who() -> str:

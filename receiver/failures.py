@@ -38,7 +38,7 @@ def pack(failure: Failure) -> bytes:
         (
             failure.network,
             failure.rule,
-            _word(failure.id, LONGEST_ID),
+            _word(failure.id.encode("ascii", "replace").decode(), LONGEST_ID),
             failure.rp,
             _word(failure.alias, LONGEST_EVIDENCE),
             failure.received_ms,

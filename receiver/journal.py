@@ -159,8 +159,8 @@ class Journal:
         os.ftruncate(self._file, slots * size)
         memory = memoryview(mmap.mmap(self._file, slots * size))
         # The name keeps the ids of two runs apart: a restarted receiver counts anew.
-        name = secrets.token_hex(4)
-        self.slots = [Slot(memory[i * size : (i + 1) * size], f"{name}.{i}") for i in range(slots)]
+        self.name = secrets.token_hex(4)
+        self.slots = [Slot(memory[i * size : (i + 1) * size], f"{self.name}.{i}") for i in range(slots)]
 
     def claim(self, slot: Slot) -> bool:
         """Make the slot this process's own; False when another process lives in it.

@@ -19,7 +19,7 @@ from receiver.ledger import Ledger
 from receiver.sockets import kernel_drops
 from shared.errors import StoreError
 from shared.logs import Sparingly
-from shared.nodes import write_node
+from shared.nodes import NodeWriter
 from shared.settings import Settings
 
 _EVERY_S = 1.0
@@ -41,7 +41,7 @@ class Keeper(threading.Thread):
     ) -> None:
         super().__init__(name="keeper", daemon=True)
         self._settings = settings
-        self._client = client
+        self._writer = NodeWriter(settings, client, settings.receiver.node, journal.name)
         self._ledger = Ledger(settings, client)
         self._journal = journal
         self._sockets = sockets
@@ -79,12 +79,10 @@ class Keeper(threading.Thread):
         node = self._settings.receiver.node
         self._ledger.beat(f"{node}/{os.getpid()}")
         totals = self._journal.totals()
-        write_node(
-            self._settings,
-            self._client,
-            node,
-            {"kind": "receiver", "version": version("pinban"), "drops": kernel_drops(self._sockets), **totals},
-        )
+        drops = kernel_drops(self._sockets)
+        facts: dict[str, str | int] = {"kind": "receiver", "version": version("pinban"), "drops": drops, **totals}
+        if not self._writer.write(facts):
+            self._sparingly.warning("name", "another daemon is called %s too; set receiver.node on one of them", node)
         if self.trouble:
             _log.info("Redis is there; %d failures wait to be counted", totals["queued"])
         self.trouble = ""

@@ -8,7 +8,7 @@ from typing import Literal
 
 _QUOTED = re.compile(rb"%([0-9A-Fa-f]{2})")
 
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_ABSOLUTE = re.compile(rb"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 _REQUEST_TOKEN = re.compile(rb"/api/client/v[0-9]+/(conference|registration)s/(.+)/request_token/?", re.DOTALL | re.I)
 

@@ -51,6 +51,8 @@ def check_free(address: str) -> None:
             probe.bind((host.strip("[]"), int(port)))
         except OSError as error:
             raise SettingsError(f"receiver.http = {address!r}: {_why(error)}") from error
+        except OverflowError as error:
+            raise SettingsError(f"receiver.http = {address!r}: there is no such port; choose one to 65535") from error
 
 
 def _open(endpoint: Endpoint, settings: Receiver) -> socket.socket:

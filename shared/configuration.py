@@ -33,13 +33,15 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
             table = tomllib.loads(Path(source).read_text(encoding="utf-8"))
         except OSError as error:
             raise SettingsError(f"{source}: cannot be read ({error.strerror}); name a file with -c") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:  # no UTF-8, no TOML, or a number of more digits than Python reads
             raise SettingsError(f"{source}: is not TOML: {error}") from error
     origin = dict.fromkeys(_leaves(table), source)
     for key, description in described_keys():
         variable = "PINBAN_" + key.replace(".", "_").upper()
         if variable in environment:
             value = _from_environment(environment[variable], listed="a list of" in description)
+            if isinstance(default_of(key), str) and not isinstance(value, str):
+                value = environment[variable].strip()  # a node may be called 1
             _set(table, key, value)
             origin[key] = variable
     return _convert(table, origin, source or "the environment")
@@ -85,11 +87,11 @@ def _from_environment(text: str, *, listed: bool) -> object:
     """TOML where it is TOML, commas for lists, else the text itself."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         if not listed or text.strip() == "all":
             return text.strip()
         value = [part.strip() for part in text.split(",") if part.strip()]
-        if all(str(part).isdigit() for part in value):
+        if all(str(part).isdecimal() for part in value):
             return [int(str(part)) for part in value]
     if listed and not isinstance(value, list):
         return [value]
@@ -172,5 +174,5 @@ def _explained(
     value: Any = table
     for part in key.split("."):
         value = value[part]
-    shown = re.sub(r"//[^@/]*@", "//***@", repr(value))  # a URL may hold a password
+    shown = re.sub(r"//.*@", "//***@", repr(value))  # a URL may hold a password
     return SettingsError(f"{origin.get(key, source)}: {key} = {shown} is not {keys[key]}")

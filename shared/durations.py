@@ -25,7 +25,7 @@ def parse_duration(value: object) -> Milliseconds:
     """A number of seconds, or numbers with units ms, s, m, h, d, w added up. ValueError for anything else."""
     if isinstance(value, bool):
         raise ValueError(f"{value!r} is no length of time")
-    if isinstance(value, int | float) and value >= 0:
+    if isinstance(value, int | float) and 0 <= value < 1e12:  # inf is a TOML number
         return Milliseconds(round(value * 1_000))
     if isinstance(value, str) and value.strip():
         total, at = 0, 0

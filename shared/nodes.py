@@ -32,15 +32,32 @@ class Node:
         return self.silent_ms <= ALIVE_MS
 
 
-def write_node(settings: Settings, client: redis.Redis, name: str, fields: Mapping[str, str | int]) -> None:
-    """Write a daemon's hash; `seen`, ms of Redis TIME, is added. StoreError when Redis fails."""
-    key = Keys(settings.redis.prefix).node(name)
-    with translated(settings):
-        seen = now_ms(client)
-        pipeline = client.pipeline(transaction=True)
-        pipeline.hset(key, items=[item for pair in (*fields.items(), ("seen", seen)) for item in pair])
-        pipeline.pexpire(key, KEPT_MS)
-        pipeline.execute()
+class NodeWriter:
+    """Writes one daemon's hash, and notices when another daemon goes by the same name."""
+
+    def __init__(self, settings: Settings, client: redis.Redis, name: str, instance: str) -> None:
+        """`instance` tells this daemon from all others; the processes of one daemon share it."""
+        self._settings = settings
+        self._client = client
+        self._key = Keys(settings.redis.prefix).node(name)
+        self._instance = instance
+        self._established = False
+
+    def write(self, fields: Mapping[str, str | int]) -> bool:
+        """Write the hash; `seen`, ms of Redis TIME, and `instance` are added. StoreError when Redis fails.
+
+        False when another daemon wrote since our last time: both have the same name, and each hides the other.
+        """
+        with translated(self._settings):
+            rows = (*fields.items(), ("seen", now_ms(self._client)), ("instance", self._instance))
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.hget(self._key, "instance")
+            pipeline.hset(self._key, items=[item for row in rows for item in row])
+            pipeline.pexpire(self._key, KEPT_MS)
+            before = pipeline.execute()[0]
+        alone = not self._established or before is None or before == self._instance.encode()
+        self._established = True
+        return alone
 
 
 def read_nodes(settings: Settings, client: redis.Redis) -> list[Node]:

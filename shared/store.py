@@ -61,7 +61,7 @@ def connect(settings: Settings, who: str, timeout_s: float) -> redis.Redis:
 
 def shown_url(settings: Settings) -> str:
     """The URL without its password, for people."""
-    return re.sub(r"//[^@/]*@", "//", settings.redis.url)
+    return re.sub(r"//.*@", "//", settings.redis.url)
 
 
 @contextmanager

@@ -10,26 +10,16 @@ kernel. The answer itself would prove less: a lone address counts as "in set" if
 
 from __future__ import annotations
 
-import os
 import re
-import select
-import shutil
-import subprocess
-import time
 from collections.abc import Iterable, Mapping
 
+from enforcer.firewall.ipset_command import Conversation, run
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network, is_ipv6, parse_network
 from shared.errors import AddressError, FirewallError
 
 #: Up to so many changes go through the child that stays; they fit a pipe's buffer (64 KiB) several times over.
 SMALL_BATCH = 64
-
-#: How long the child that stays may take to answer, s.
-ANSWER_S = 1.0
-
-#: How long an ipset of its own may take; a full set of 262,144 loads in 2 s on a small host, s.
-RUN_S = 30.0
 
 #: The longest name of a set: IPSET_MAXNAMELEN less its NUL (linux/netfilter/ipset/ip_set.h).
 LONGEST_NAME = 31
@@ -38,18 +28,8 @@ LONGEST_NAME = 31
 _FLEETING_S = 5
 
 _MEMBER = re.compile(r"^add \S+ (\S+) timeout (\d+)\b(?! nomatch)", re.MULTILINE)
-_ANSWER = re.compile(r" is (in|NOT in) set \S+\.$")
 _ENTRIES = re.compile(r"^Number of entries: (\d+)$", re.MULTILINE)
 _MAXELEM = re.compile(r" maxelem (\d+)")
-
-_REMEDIES = {
-    "Operation not permitted": "run as root or with CAP_NET_ADMIN",
-    "Cannot open session": "load the kernel module ip_set (modprobe ip_set)",
-    "is not supported": "load the kernel module ip_set_hash_net (modprobe ip_set_hash_net)",
-    "does not exist": "the next install makes it",
-    "is full": "the set has no room left; unban what need not be banned",
-    "in use by a kernel component": "remove the foreign rule that refers to it",
-}
 
 
 class Ipsets:
@@ -62,7 +42,7 @@ class Ipsets:
         self.names = {4: f"{prefix}4", 6: f"{prefix}6"}
         self._marker = f"{prefix}@"
         self._maxelem = maxelem
-        self._child: subprocess.Popen[bytes] | None = None
+        self._conversation = Conversation()
 
     def create(self) -> list[str]:
         """Make the sets that are missing and return their names; adopt those that stand, bans and all."""
@@ -71,10 +51,10 @@ class Ipsets:
         for family, name in self.names.items():
             kind = f"hash:net family {'inet' if family == 4 else 'inet6'} "
             if name not in standing:
-                _run("create", name, *kind.split(), "timeout", "0", "counters", "maxelem", str(self._maxelem))
+                run("create", name, *kind.split(), "timeout", "0", "counters", "maxelem", str(self._maxelem))
                 missing.append(f"set {name}")
                 continue
-            header = _run("list", "-t", name, "-o", "save").split("\n", 1)[0]
+            header = run("list", "-t", name, "-o", "save").split("\n", 1)[0]
             room = _MAXELEM.search(header)
             if not header.startswith(f"create {name} {kind}") or " timeout " not in header or room is None:
                 raise FirewallError(f"set {name} exists with another type; destroy it or set [enforcer] prefix")
@@ -89,7 +69,7 @@ class Ipsets:
         """Every member of both sets with its milliseconds left; one without a timeout has LONGEST_TIMEOUT_MS."""
         bans: dict[Network, int] = {}
         for name in self.names.values():
-            for text, left_s in _MEMBER.findall(_run("save", name)):
+            for text, left_s in _MEMBER.findall(run("save", name)):
                 # glibc writes the deprecated ::a.b.c.d where we write ::aabb:ccdd; all else is canonical already
                 network = parse_network(text) if ":" in text and "." in text else Network(text)
                 bans[network] = int(left_s) * 1000 or LONGEST_TIMEOUT_MS
@@ -99,7 +79,7 @@ class Ipsets:
         """How many members both sets have that are not over (ip_set_hash_gen.h, mtype_ext_size)."""
         counted = 0
         for name in self.names.values():
-            entries = _ENTRIES.search(_run("list", "-t", name))
+            entries = _ENTRIES.search(run("list", "-t", name))
             if entries is None:
                 raise FirewallError(f"ipset list -t {name} counts no entries; ipset 6.37 and later do")
             counted += int(entries[1])
@@ -126,9 +106,9 @@ class Ipsets:
         if len(lines) <= SMALL_BATCH:
             last = next(reversed(put), out[-1] if out else None)
             assert last is not None
-            if self._ask("".join(lines), f"test {self._set_of(last)} {last}\n", expect_in=last in put):
+            if self._conversation.ask("".join(lines), f"test {self._set_of(last)} {last}\n", expect_in=last in put):
                 return
-        _run("restore", "-exist", text="".join(lines))
+        run("restore", "-exist", text="".join(lines))
         there = self.bans()
         lost = [n for n, left_s in put.items() if left_s > _FLEETING_S and n not in there]
         lost += [n for n in out if n in there and n not in put]
@@ -148,64 +128,20 @@ class Ipsets:
         old = [name for name in _names() if name.startswith(self._marker)]
         if old != [marker]:
             lines = [f"destroy {name}\n" for name in old]
-            _run("restore", text="".join(lines) + f"create {marker} hash:net hashsize 64 maxelem 1\n")
+            run("restore", text="".join(lines) + f"create {marker} hash:net hashsize 64 maxelem 1\n")
 
     def destroy(self) -> None:
         """Remove the sets and the marker, those of them that stand."""
         ours = [n for n in _names() if n in self.names.values() or n.startswith(self._marker)]
         if ours:
-            _run("restore", text="".join(f"destroy {name}\n" for name in ours))
+            run("restore", text="".join(f"destroy {name}\n" for name in ours))
 
     def close(self) -> None:
         """End the child that stays."""
-        if self._child is not None:
-            assert self._child.stdin is not None
-            assert self._child.stderr is not None
-            self._child.kill()  # it owes us nothing: every answer was waited for
-            self._child.wait()
-            self._child.stdin.close()
-            self._child.stderr.close()
-            self._child = None
+        self._conversation.close()
 
     def _set_of(self, network: Network) -> str:
         return self.names[6 if is_ipv6(network) else 4]
-
-    def _ask(self, lines: str, test: str, *, expect_in: bool) -> bool:
-        """Whether the child that stays did it all; if in doubt it is ended and the answer is no."""
-        try:
-            if self._child is None:
-                self._child = subprocess.Popen(
-                    [_ipset(), "-"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,  # prompts
-                    stderr=subprocess.PIPE,
-                    bufsize=0,
-                )
-            assert self._child.stdin is not None
-            self._child.stdin.write((lines + test).encode())
-            answer = _ANSWER.search(self._read_line())
-            if answer and (answer[1] == "in" or not expect_in):
-                return True
-        except (OSError, ValueError):
-            pass
-        self.close()
-        return False
-
-    def _read_line(self) -> str:
-        """The child's first line; empty if none came in time."""
-        assert self._child is not None
-        assert self._child.stderr is not None
-        poll = select.poll()
-        poll.register(self._child.stderr, select.POLLIN)
-        deadline = time.monotonic() + ANSWER_S
-        got = b""
-        while b"\n" not in got and (left_s := deadline - time.monotonic()) > 0:
-            if poll.poll(left_s * 1000):
-                piece = os.read(self._child.stderr.fileno(), 65536)
-                if not piece:
-                    return ""
-                got += piece
-        return got.decode(errors="replace").partition("\n")[0]
 
 
 def _checked(network: Network) -> Network:
@@ -220,25 +156,4 @@ def _checked(network: Network) -> Network:
 
 
 def _names() -> list[str]:
-    return _run("list", "-n").split()
-
-
-def _ipset() -> str:
-    """Where ipset is: services and containers often have a PATH without sbin."""
-    found = shutil.which("ipset", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if found is None:
-        raise FirewallError("ipset is not found; install the package ipset")
-    return found
-
-
-def _run(*args: str, text: str = "") -> str:
-    """What an ipset of its own prints; FirewallError if it fails."""
-    try:
-        done = subprocess.run([_ipset(), *args], input=text, capture_output=True, text=True, timeout=RUN_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FirewallError(f"ipset {args[0]} did not finish ({error}); look at the host's load and dmesg") from error
-    if done.returncode != 0:
-        words = " ".join(done.stderr.split()) or f"status {done.returncode}"
-        remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in words), "see ipset(8)")
-        raise FirewallError(f"ipset {' '.join(args)}: {words}; {remedy}")
-    return done.stdout
+    return run("list", "-n").split()

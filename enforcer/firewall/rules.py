@@ -1,0 +1,199 @@
+"""How chain, rules and jumps are to look, and making them look so through iptc. Imported by the xtables program alone.
+
+iptc is handed in, because it looks for its libraries when it is imported.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+#: How long to wait for other writers of the tables, s.
+LOCK_S = 10
+
+#: Commits to try: one fails if a writer without the lock came between.
+ATTEMPTS = 10
+
+#: The most ports that one multiport match holds: XT_MULTI_PORTS (linux/netfilter/xt_multiport.h).
+MULTIPORT_LIMIT = 15
+
+
+class RefusedError(Exception):
+    """What was asked cannot be; the message is for the operator."""
+
+
+class Family:
+    """One family's filter table, and how it is to look."""
+
+    def __init__(self, iptc: Any, family: int, request: Mapping[str, Any]) -> None:
+        self.iptc = iptc
+        self.label = f"IPv{family}"
+        self.rule_type, table_type = (iptc.Rule, iptc.Table) if family == 4 else (iptc.Rule6, iptc.Table6)
+        # to find out whether a target is a chain, iptc opens every table named here, and opening nat loads conntrack
+        table_type.ALL = ["filter"]
+        self.table = table_type("filter", autocommit=False)
+        self.request = request
+        self.chain = str(request["chain"])
+        self.set_name = str(request["set"][str(family)])
+        self.hooks: list[str] = []
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+
+    def converge(self) -> list[str]:
+        """Do what the request asks, in one commit, and see that it stands; returns what was changed."""
+        trouble = ""
+        for attempt in range(ATTEMPTS):
+            time.sleep(attempt * (10 + os.getpid() % 10) / 1000)  # two that collided wait for different times
+            with xtables_lock():
+                self.table.refresh()
+                mended = self._edit()
+                if not mended:
+                    return []
+                try:
+                    self.table.commit()
+                except self.iptc.IPTCError as error:
+                    trouble = str(error)
+                    continue
+                self.table.refresh()
+                undone = self._edit()
+                if not undone:
+                    return mended
+                trouble = f"{undone[0]} did not stay"
+        raise RefusedError(f"{self.label} filter table: {trouble}; stop the other program that edits it without -w")
+
+    def _edit(self) -> list[str]:
+        """Change the table in memory to what the request asks; returns the changes, none if it is so already."""
+        if self.request["verb"] == "disarm":
+            return self._remove_all()
+        self.hooks = self._find_hooks()
+        done = []
+        if not self.table.is_chain(self.chain):
+            self.table.create_chain(self.chain)
+            done.append(f"{self.label} chain {self.chain}")
+        wanted = list(self._wanted_rules())
+        if self._standing_rules() != [meaning(rule) for rule in wanted]:
+            self.table.flush_entries(self.chain)
+            for rule in wanted:
+                self.iptc.Chain(self.table, self.chain).append_rule(rule)
+            done.append(f"{self.label} rules")
+        for name in self._chain_names():
+            done += self._mend_jump(name, wanted=name in self.hooks)
+        return done
+
+    def _remove_all(self) -> list[str]:
+        if not self.table.is_chain(self.chain):
+            return []
+        for name in self._chain_names():
+            self._mend_jump(name, wanted=False)
+        self.table.flush_entries(self.chain)
+        self.table.delete_chain(self.chain)
+        return [f"{self.label} chain {self.chain}"]
+
+    def _find_hooks(self) -> list[str]:
+        """The chains to jump from: OUTPUT goes with INPUT, because answers in flight are the attacker's oracle."""
+        asked = list(self.request["chains"])
+        if "INPUT" in asked and "OUTPUT" not in asked:
+            asked.append("OUTPUT")
+        absent = [name for name in asked if not self.table.is_chain(name)]
+        text = f"chain {', '.join(absent)} does not exist in the {self.label} filter table"
+        if absent and self.label == "IPv4":  # an error, but no reason to leave the other chains open
+            self.errors = [f"{text}; start what makes it (docker makes DOCKER-USER), or change [enforcer] chains"]
+        elif absent:
+            self.warnings = [f"{text}; what passes there in {self.label} is not filtered"]
+        return [name for name in asked if name not in absent]
+
+    def _chain_names(self) -> list[str]:
+        return [chain.name for chain in self.table.chains if chain.name != self.chain]
+
+    def _wanted_rules(self) -> Iterator[Any]:
+        ports = self.request["ports"]
+        parts: list[Any] = [None]
+        if ports != "all":
+            parts = [ports[i : i + MULTIPORT_LIMIT] for i in range(0, len(ports), MULTIPORT_LIMIT)]
+        for direction, option in (("src", "dports"), ("dst", "sports")):
+            for part in parts:
+                rule = self.rule_type()
+                if self.request["protocol"] != "all":
+                    rule.protocol = self.request["protocol"]
+                rule.create_match("set").match_set = [self.set_name, direction]
+                if part is not None:
+                    setattr(rule.create_match("multiport"), option, ",".join(map(str, part)))
+                rule.create_match("comment").comment = self.chain
+                rule.create_target("DROP")
+                yield rule
+
+    def _standing_rules(self) -> list[Any] | None:
+        """What the rules in our chain mean; None if somebody put one there that iptc cannot read."""
+        try:
+            return [meaning(rule) for rule in self.iptc.Chain(self.table, self.chain).rules]
+        except (self.iptc.IPTCError, self.iptc.XTablesError, ValueError, AttributeError, TypeError):
+            return None
+
+    def _mend_jump(self, name: str, *, wanted: bool) -> list[str]:
+        """One unconditional jump to our chain from the first place of this one, or none at all."""
+        jumps = self._jumps(name)
+        if jumps == ([(0, True)] if wanted else []):
+            return []
+        first_stands = wanted and jumps[:1] == [(0, True)]
+        shift = 0
+        if wanted and not first_stands:
+            rule = self.rule_type()
+            rule.create_target(self.chain)
+            self.iptc.Chain(self.table, name).insert_rule(rule)
+            shift = 1
+        for place, _plain in reversed(jumps[1:] if first_stands else jumps):
+            self._delete(name, place + shift)
+        if not wanted:
+            return [f"{self.label} old jump from {name}"]
+        return [f"{self.label} jump from {name}" + (" (out of place)" if jumps else "")]
+
+    def _jumps(self, name: str) -> list[tuple[int, bool]]:
+        """Where this chain jumps to ours, and whether for every packet.
+
+        Entries are looked at in the raw: of a foreign rule iptc need not understand the matches.
+        """
+        found = []
+        entry, place = self.table.first_rule(name), 0
+        while entry:
+            if self.table.get_target(entry) == self.chain.encode():
+                header = entry.ip if hasattr(entry, "ip") else entry.ipv6
+                found.append((place, not any(bytes(header)) and entry.target_offset == self.rule_type()._entry_size()))
+            entry, place = self.table.next_rule(entry), place + 1
+        return found
+
+    def _delete(self, name: str, place: int) -> None:
+        """Delete by place: iptc's own delete_rule takes the first alike, which may be the one just inserted."""
+        if self.table._iptc.iptc_delete_num_entry(name.encode(), place, self.table._handle) != 1:
+            raise self.iptc.IPTCError(f"can't delete rule {place + 1} of {name}")
+
+
+def meaning(rule: Any) -> Any:
+    """All that a rule says, comparable: its header, its matches with their parameters in order, its target."""
+    matches = [(match.name, match.get_all_parameters()) for match in rule.matches]
+    return bytes(rule.get_ip()), matches, rule.target.standard_target, rule.target.goto
+
+
+@contextmanager
+def xtables_lock() -> Iterator[None]:
+    """The lock that iptables -w takes too; libiptc itself takes none. RefusedError after LOCK_S."""
+
+    def give_up(signum: int, frame: object) -> None:  # noqa: ARG001 - the signature of a handler
+        raise TimeoutError
+
+    path = os.environ.get("XTABLES_LOCKFILE", "/run/xtables.lock")
+    signal.signal(signal.SIGALRM, give_up)
+    try:
+        with open(path, "a", encoding="ascii") as file:
+            signal.alarm(LOCK_S)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            signal.alarm(0)
+            yield
+    except TimeoutError as error:
+        raise RefusedError(f"{path} was locked for {LOCK_S} s; find the holder with fuser {path}") from error
+    except OSError as error:
+        raise RefusedError(f"cannot lock {path} ({error}); run as root, and in a container mount /run") from error

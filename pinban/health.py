@@ -1,0 +1,61 @@
+"""What is wrong with a deployment, and what has happened to it, read from what its daemons say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.durations import Milliseconds
+from shared.nodes import Node
+
+#: Enforcers report every second: a change younger than this may not be in their reports yet, ms.
+SETTLED_MS = 3_000
+
+
+def problems(ledger: Mapping[str, Any], nodes: list[Node]) -> list[str]:
+    """What is wrong now, worst first."""
+    found = [f"{n.name} has been silent for {Milliseconds(n.silent_ms)}" for n in nodes if not n.alive]
+    alive = [n for n in nodes if n.alive]
+    if not any(n.fields.get("kind") == "receiver" for n in alive):
+        found.append("no receiver is alive: nobody counts failures")
+    if not any(n.fields.get("kind") == "enforcer" for n in alive):
+        found.append("no enforcer is alive: nobody enforces new bans")
+    for node in alive:
+        fields = numbers(node.fields)
+        if fields.get("trouble"):
+            found.append(f"{node.name}: {fields['trouble']}")
+        elif fields.get("kind") == "enforcer" and _behind(fields, ledger):
+            found.append(f"{node.name} is at revision {fields.get('applied_rev')}, the ledger at {ledger['rev']}")
+    return found
+
+
+def notes(nodes: list[Node]) -> list[str]:
+    """What happened since the daemons started and an operator may want to know."""
+    found = []
+    for node in nodes:
+        fields = numbers(node.fields)
+        if fields.get("backend") == "dry-run":
+            found.append(f"{node.name} enforces nothing: backend dry-run")
+        for name, meaning in (
+            ("drops", "datagrams lost, the sockets' buffers being full"),
+            ("queue_dropped", "failures lost, the queue being full while Redis was away"),
+            ("abandoned", "datagrams given up, workers having died over them"),
+            ("refused", "datagrams refused, receiver.senders not naming their sender"),
+            ("malformed", "datagrams that no line of a known format was in"),
+            ("repairs", "repairs of a firewall that something else had changed"),
+            ("bad_events", "events on the channel that pinban cannot have written"),
+        ):
+            if fields.get(name, 0):
+                found.append(f"{node.name}: {fields[name]} {meaning}")
+    return found
+
+
+def numbers(fields: Mapping[str, str]) -> dict[str, Any]:
+    """A node's fields, numbers as such."""
+    return {k: int(v) if v.lstrip("-").isdigit() and k != "epoch" else v for k, v in fields.items()}
+
+
+def _behind(fields: Mapping[str, Any], ledger: Mapping[str, Any]) -> bool:
+    if ledger["unchanged_ms"] <= SETTLED_MS:
+        return False
+    return (fields.get("epoch"), fields.get("applied_rev")) != (ledger["epoch"], ledger["rev"])
