@@ -46,6 +46,8 @@ def _reported(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except PinbanError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from error
 
     return run
 

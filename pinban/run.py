@@ -49,7 +49,7 @@ def run_all(config: str | None) -> int:
         for name, patience_s in (("pinban-enforcer", 10.0), ("pinban-receiver", 20.0)):
             daemons[name] = start([_program(name), *arguments], environment)
             stack.callback(stop, daemons[name], patience_s)
-        print(greeting(settings, config, environment), flush=True)
+        print(greeting(settings, config, environment, write_nginx_lines(settings, directory)), flush=True)
         return _watch(daemons, signals)
 
 
@@ -62,31 +62,36 @@ def may_program_firewall() -> bool:
     return False
 
 
-def greeting(settings: Settings, config: str | None, environment: dict[str, str]) -> str:
+def greeting(settings: Settings, config: str | None, environment: dict[str, str], nginx_lines: Path) -> str:
     """What a person needs to go on: the lines for nginx, and how to look at it all."""
-    options = f"-c {config} " if config else ""
+    command = f"{_program('pinban')} -c {config}" if config else _program("pinban")
     if url := environment.get("PINBAN_REDIS_URL"):
-        options = f"PINBAN_REDIS_URL={url} {_program('pinban')} {options}"
-    else:
-        options = f"{_program('pinban')} {options}"
+        command = f"PINBAN_REDIS_URL={url} {command}"
+    return f"""
+In nginx's http block, on this host (it sends its log to {_syslog_target(settings.receiver.listen[0])}):
+
+    include {nginx_lines};
+
+and in the location that proxies /api/:
+
+    proxy_ignore_client_abort on;
+
+Look at it from another terminal:
+
+    {command} status
+    {command} bans
+    {command} counters
+
+Each failure and each ban is shown here as it happens. Ctrl-C stops it.
+"""
+
+
+def write_nginx_lines(settings: Settings, directory: Path) -> Path:
+    """nginx/pinban.conf with this receiver's address in it, ready to be included; where it is."""
+    path = directory / "pinban.conf"
     target = _syslog_target(settings.receiver.listen[0])
-    return "\n".join(
-        (
-            "",
-            "In nginx's http block, on this host:",
-            "",
-            f"    include {snippet()};"
-            if target == "127.0.0.1:5514"
-            else f"    # {snippet()}, with its lines sent to {target}",
-            "",
-            "Look at it from another terminal:",
-            "",
-            *(f"    {options}{word}" for word in ("status", "bans", "counters")),
-            "",
-            "Ctrl-C stops it. Each failure and each ban is shown here as it happens.",
-            "",
-        )
-    )
+    path.write_text(snippet().read_text(encoding="utf-8").replace("server=127.0.0.1:5514", f"server={target}"))
+    return path
 
 
 def snippet() -> Path:
