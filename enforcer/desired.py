@@ -49,8 +49,7 @@ class Desired:
         for network, left_ms in bans.items():
             if self._spared(network):
                 continue
-            if network not in self._until:
-                self.orphans.add(network)
+            self.orphans.add(network)
             self._until[network] = max(self._until.get(network, 0), now_ms + left_ms)
 
     def left(self, now_ms: int) -> dict[Network, int]:

@@ -114,9 +114,9 @@ class Follower(threading.Thread):
                 raise StoreError("the connection was lost and made again; events may be missing")
             if message["type"] == "message":
                 events.append(message["data"])
-            if len(events) >= _BATCH:
+            if len(events) >= _BATCH or not channel.connection.can_read(timeout=0):  # type: ignore[attr-defined]
                 break
-            message = channel.get_message(timeout=0)
+            message = channel.get_message(timeout=_ANSWER_S)  # without patience, half a message would be a TimeoutError
         if any(_is_ours(data) for data in events):
             self.heard_at = time.monotonic()
         return events

@@ -19,7 +19,7 @@ from shared.keys import Keys
 from shared.nodes import Node, read_nodes
 from shared.settings import Settings
 from shared.spared import Spared
-from shared.store import PATIENT_S, connect, now_ms, translated
+from shared.store import PATIENT_S, connect, now_ms, translated, understood
 
 Row = dict[str, Any]
 
@@ -37,7 +37,7 @@ class Operator:
 
     def status(self) -> Row:
         """The ledger, every node, and what is wrong."""
-        with translated(self._settings):
+        with understood(self._settings):
             now = now_ms(self._client)
             pipeline = self._client.pipeline(transaction=True)
             pipeline.get(self._keys.epoch)
@@ -45,14 +45,14 @@ class Operator:
             pipeline.zrange(self._keys.bans, 0, -1, withscores=True)
             pipeline.xrevrange(self._keys.history, count=1)
             epoch, rev, bans, last = pipeline.execute()
-        standing = sum(1 for _, until_ms in bans if until_ms > now)
-        changed = int(last[0][0].partition(b"-")[0]) if last else 0
-        ledger = {
-            "epoch": epoch.decode() if epoch else "",
-            "rev": int(rev or 0),
-            "bans": standing,
-            "unchanged_ms": max(now - changed, 0),
-        }
+            standing = sum(1 for _, until_ms in bans if until_ms > now)
+            changed = int(last[0][0].partition(b"-")[0]) if last else 0
+            ledger = {
+                "epoch": epoch.decode() if epoch else "",
+                "rev": int(rev or 0),
+                "bans": standing,
+                "unchanged_ms": max(now - changed, 0),
+            }
         nodes = read_nodes(self._settings, self._client)
         return {
             "ledger": ledger,
@@ -63,7 +63,7 @@ class Operator:
 
     def bans(self) -> list[Row]:
         """Who is banned, the ban that lasts longest first."""
-        with translated(self._settings):
+        with understood(self._settings):
             now = now_ms(self._client)
             pipeline = self._client.pipeline(transaction=False)
             pipeline.zrange(self._keys.bans, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
@@ -72,10 +72,10 @@ class Operator:
             for network in networks:
                 pipeline.hgetall(self._keys.ban(network))
             details = pipeline.execute()
-        return [
-            _ban_row(network, int(until_ms) - now, {k.decode(): v.decode() for k, v in facts.items()})
-            for network, (_, until_ms), facts in zip(networks, members, details, strict=True)
-        ]
+            return [
+                _ban_row(network, int(until_ms) - now, {k.decode(): v.decode() for k, v in facts.items()})
+                for network, (_, until_ms), facts in zip(networks, members, details, strict=True)
+            ]
 
     def ban(self, address: str, bantime_ms: int, why: str) -> Row:
         """Ban an address or network; a standing ban becomes longer, never shorter."""
@@ -98,27 +98,19 @@ class Operator:
     def counters(self) -> list[Row]:
         """Who has failed lately, the highest counts first."""
         prefix = self._keys.count(Network(""), "").partition("{")[0]
-        with translated(self._settings):
-            keys = [bytes(key).decode() for key in self._client.scan_iter(match=f"{prefix}*", count=10_000)]
+        with understood(self._settings):
+            keys = list({bytes(key).decode() for key in self._client.scan_iter(match=f"{prefix}*", count=10_000)})
             pipeline = self._client.pipeline(transaction=False)
             for key in keys:
                 pipeline.get(key)
                 pipeline.pttl(key)
             replies = pipeline.execute()
-        rows: list[Row] = []
-        for key, count, ttl_ms in zip(keys, replies[::2], replies[1::2], strict=True):
-            network, _, rule = key.removeprefix(prefix + "{").partition("}:")
-            if count is not None and rule in self._rules:  # else it expired meanwhile, or is of another version
-                maxretry = self._counts.rule(rule).maxretry
-                rows.append(
-                    {
-                        "network": network,
-                        "rule": rule,
-                        "count": int(count),
-                        "maxretry": maxretry,
-                        "ttl_ms": max(ttl_ms, 0),
-                    }
-                )
+            rows: list[Row] = []
+            for key, count, ttl_ms in zip(keys, replies[::2], replies[1::2], strict=True):
+                network, _, rule = key.removeprefix(prefix + "{").partition("}:")
+                if count is not None and rule in self._rules:  # else it expired meanwhile, or is of another version
+                    facts = {"network": network, "rule": rule, "count": int(count), "ttl_ms": max(ttl_ms, 0)}
+                    rows.append({**facts, "maxretry": self._counts.rule(rule).maxretry})
         return sorted(rows, key=lambda row: (-row["count"], row["network"]))
 
     def _network(self, text: str) -> Network:

@@ -13,7 +13,8 @@ if standing > now and (ARGV[9] == '' or standing >= untilms) then
 end
 redis.call('SET', KEYS[5], ARGV[7], 'NX')
 local rev = redis.call('INCR', KEYS[4])
-local strikes = redis.call('INCR', KEYS[3])
+if standing <= now then redis.call('INCR', KEYS[3]) end
+local strikes = tonumber(redis.call('GET', KEYS[3]) or 0)
 redis.call('PEXPIRE', KEYS[3], bantime + ARGV[8])
 redis.call('ZADD', KEYS[1], untilms, network)
 redis.call('DEL', KEYS[2])

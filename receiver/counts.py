@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import redis
 
-from receiver.failures import Failure
+from receiver.failures import Counted, Failure
 from shared.addresses import Network
 from shared.keys import Keys
 from shared.settings import Rule, Settings
 from shared.store import lua, translated
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """Where an address stands under a rule."""
-
-    network: Network
-    rule: str
-    count: int  #: failures in the window, at most the rule's maxretry
-    evidence: tuple[str, ...] = ()  #: at maxretry: each failure as "id rp alias ms", ms of Redis TIME
 
 
 class Counts:

@@ -32,6 +32,16 @@ class Failure:
         return f"{self.rp} {self.alias}"
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Where an address stands under a rule."""
+
+    network: Network
+    rule: str
+    count: int  #: failures in the window, at most the rule's maxretry
+    evidence: tuple[str, ...] = ()  #: at maxretry: each failure as "id rp alias ms", ms of Redis TIME
+
+
 def pack(failure: Failure) -> bytes:
     """At most receiver.journal.RECORD_BYTES bytes."""
     packed: bytes = msgpack.packb(

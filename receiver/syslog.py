@@ -10,7 +10,7 @@ import re
 #: `<190>Nov  2 14:12:18 rp1 pinban: `: priority, time with a space-padded day, host, tag (ngx_syslog.c; RFC 3164).
 _RFC3164 = re.compile(
     rb"(?:<[0-9]{1,3}>)?[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} "
-    rb"(?:[^ \[\]\"{}]{1,255} )?[A-Za-z0-9_.-]{1,48}(?:\[[0-9]{1,10}\])?: ?"
+    rb"(?:[^ \[\]\"{}]{0,254}[^ \[\]\"{}:] )?[A-Za-z0-9_.-]{1,48}(?:\[[0-9]{1,10}\])?: ?"
 )
 
 #: `<190>1 2026-11-22T14:12:18.003Z rp1 pinban - - - `, the structured data empty or not (RFC 5424, section 6).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from receiver.counts import Counted
+from receiver.failures import Counted
 from shared.addresses import Network
 from shared.settings import Rule
 

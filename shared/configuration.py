@@ -26,7 +26,7 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
 
     Without a path: DEFAULT_FILE when it exists, else the defaults. SettingsError names file, key, value and remedy.
     """
-    source = path or (DEFAULT_FILE if Path(DEFAULT_FILE).exists() else "")
+    source = path or (DEFAULT_FILE if os.path.lexists(DEFAULT_FILE) else "")
     table: dict[str, Any] = {}
     if source:
         try:

@@ -9,7 +9,7 @@ import redis
 
 from shared.keys import Keys
 from shared.settings import Settings
-from shared.store import now_ms, translated
+from shared.store import now_ms, translated, understood
 
 #: A node that was silent for longer is not alive, ms. They write every second or two.
 ALIVE_MS = 7_000
@@ -63,10 +63,10 @@ class NodeWriter:
 def read_nodes(settings: Settings, client: redis.Redis) -> list[Node]:
     """Every daemon of the last day, by name. StoreError when Redis fails."""
     prefix = Keys(settings.redis.prefix).node("")
-    with translated(settings):
+    with understood(settings):
         now = now_ms(client)
         pattern = prefix.replace("[", r"\[") + "*"
-        keys = [_text(key) for key in client.scan_iter(match=pattern, count=10_000)]
+        keys = {_text(key) for key in client.scan_iter(match=pattern, count=10_000)}  # a scan may repeat a key
         nodes = []
         for name in sorted(key.removeprefix(prefix) for key in keys):
             fields = {_text(k): _text(v) for k, v in client.hgetall(prefix + name).items()}

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared.configuration import password_of
-from shared.errors import StoreError
+from shared.errors import SettingsError, StoreError
 from shared.settings import Settings
 
 #: Longest wait for an answer on the path of a failure, s. A healthy Redis needs less than a millisecond.
@@ -56,7 +56,15 @@ def connect(settings: Settings, who: str, timeout_s: float) -> redis.Redis:
     }
     if not settings.redis.url.startswith("unix:"):
         options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
-    return redis.Redis.from_url(settings.redis.url, **{k: v for k, v in options.items() if v is not None})
+    try:
+        client = redis.Redis.from_url(settings.redis.url, **{k: v for k, v in options.items() if v is not None})
+        client.connection_pool.make_connection()  # connects to nothing, but refuses options that there are not
+    except (ValueError, TypeError) as error:
+        reason = "" if "@" in settings.redis.url else f" ({error})"  # it may quote a part of the password
+        raise SettingsError(
+            f"redis.url = {shown_url(settings)!r} is not understood{reason}; write redis://HOST:PORT/DB"
+        ) from error
+    return client
 
 
 def shown_url(settings: Settings) -> str:
@@ -73,6 +81,16 @@ def translated(settings: Settings) -> Iterator[None]:
         raise StoreError(f"Redis at {shown_url(settings)}: {_remedy(error)}") from error
     except OSError as error:
         raise StoreError(f"Redis at {shown_url(settings)} cannot be reached ({error}); is it running?") from error
+
+
+@contextmanager
+def understood(settings: Settings) -> Iterator[None]:
+    """For reading keys: what is there and is not what we write becomes a StoreError too."""
+    with translated(settings):
+        try:
+            yield
+        except ValueError as error:
+            raise StoreError(f"Redis at {shown_url(settings)}: a key of ours holds something else ({error})") from error
 
 
 def now_ms(client: redis.Redis) -> int:

@@ -1,0 +1,77 @@
+"""One redis-server for the session, empty and answering at the start of every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+
+from shared.keys import Keys
+from shared.settings import Redis, Settings
+from tests.lab.redis_server import RedisServer
+
+KEYS = Keys()
+
+
+def plain(reply: bytes | str | None) -> str:
+    """A reply as text."""
+    return reply.decode() if isinstance(reply, bytes) else reply or ""
+
+
+def text(client: redis.Redis, key: str) -> str:
+    """The string at a key, "" when there is none."""
+    return plain(client.get(key))
+
+
+def facts(client: redis.Redis, key: str) -> dict[str, str]:
+    """The hash at a key."""
+    return {plain(name): plain(value) for name, value in client.hgetall(key).items()}
+
+
+def members(client: redis.Redis, key: str) -> list[tuple[str, int]]:
+    """The sorted set at a key, lowest score first."""
+    rows: list[Any] = client.zrange(key, 0, -1, withscores=True)
+    return [(plain(member), int(score)) for member, score in rows]
+
+
+def history(client: redis.Redis) -> list[dict[str, str]]:
+    """The ledger's history, oldest first."""
+    entries = client.xrange(KEYS.history) or []
+    return [{plain(k): plain(v) for k, v in (fields or {}).items()} for _, fields in entries]
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    server.await_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(running: RedisServer) -> Iterator[RedisServer]:
+    """The test may kill or freeze it."""
+    with running.client() as client:
+        client.flushall()
+    yield running
+    running.thaw()
+    if not running.process.running:
+        running.start()
+    running.await_ready()
+
+
+@pytest.fixture
+def client(server: RedisServer) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def settings(server: RedisServer) -> Settings:
+    return msgspec.structs.replace(
+        Settings(), redis=Redis(url=server.url), ignoreself=False, ignoreip=("198.51.100.0/24",)
+    )

@@ -1,0 +1,232 @@
+"""The counter thread: from the journal to counts and bans, through every absence of Redis."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from receiver.counter import Counter
+from receiver.counts import Counts
+from receiver.failures import Failure, pack
+from receiver.journal import INTAKE, QUEUE_LENGTH, Journal, Slot
+from receiver.ledger import Ledger
+from shared.addresses import Network
+from shared.settings import Settings
+from shared.store import HASTY_S, connect
+from tests.lab.process import wait_until
+from tests.lab.redis_server import RedisServer
+from tests.redis.conftest import KEYS
+
+A, B = Network("203.0.113.7"), Network("203.0.113.8")
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal(2)
+
+
+@contextmanager
+def counting(settings: Settings, journal: Journal) -> Iterator[Counter]:
+    with connect(settings, "test", HASTY_S) as client:
+        counter = Counter(settings, journal, Counts(settings, client), Ledger(settings, client))
+        counter.adopt(journal.slots[0], own=True)
+        counter.start()
+        yield counter
+        counter.finish(within_s=5)
+        assert not counter.is_alive()
+
+
+def failures(first: int, number: int, network: Network = A, age_ms: int = 0) -> list[bytes]:
+    received_ms = time.monotonic_ns() // 1_000_000 - age_ms
+    return [pack(Failure(network, "pin", f"id{i}", "rp1", "meet", received_ms)) for i in range(first, first + number)]
+
+
+def take_in(slot: Slot, records: list[bytes]) -> None:
+    slot.commit({"received": len(records), "wrong_pin": len(records)}, records)
+
+
+def settled(journal: Journal) -> bool:
+    return journal.totals()["queued"] == 0
+
+
+def balanced(journal: Journal) -> bool:
+    """Every datagram has one outcome, and every failure too."""
+    totals = journal.totals()
+    return (
+        totals["received"] == sum(totals[name] for name in INTAKE[3:])
+        and totals["wrong_pin"] == sum(totals[name] for name in ("counted", "expired", "queue_dropped", "queued"))
+    )  # fmt: skip
+
+
+def test_failures_are_counted_and_the_limit_is_a_ban(settings: Settings, journal: Journal, client: redis.Redis) -> None:
+    slot = journal.slots[0]
+    with counting(settings, journal) as counter:
+        take_in(slot, failures(0, 4))
+        counter.more()
+        wait_until(lambda: settled(journal), "four are counted")
+        assert client.get(KEYS.count(A, "pin")) == b"4"
+        assert client.zcard(KEYS.bans) == 0
+        take_in(slot, failures(4, 1))
+        counter.more()
+        wait_until(lambda: settled(journal), "the fifth is counted")
+    assert client.zrange(KEYS.bans, 0, -1) == [A.encode()]
+    evidence = json.loads(client.hget(KEYS.ban(A), "evidence") or b"")
+    assert [(each["id"], each["rp"], each["alias"]) for each in evidence] == [
+        (f"id{i}", "rp1", "meet") for i in range(5)
+    ]
+    assert all(each["at"].isdecimal() for each in evidence)
+    assert client.keys("pinban:*") == []  # a ban starts the counts from zero
+    totals = journal.totals()
+    assert (totals["counted"], totals["bans"], balanced(journal)) == (5, 1, True)
+
+
+def test_ten_at_once_are_one_ban(settings: Settings, journal: Journal, client: redis.Redis) -> None:
+    take_in(journal.slots[0], failures(0, 10))
+    with counting(settings, journal):
+        wait_until(lambda: settled(journal), "all are counted")
+    assert journal.totals()["bans"] == 1
+    assert client.get(KEYS.rev) == b"1"
+
+
+def test_a_limit_reached_by_a_worker_that_died_is_made_good_by_the_next_failure(
+    settings: Settings, journal: Journal, client: redis.Redis
+) -> None:
+    now_ms = time.monotonic_ns() // 1_000_000
+    Counts(settings, client).count([Failure(A, "pin", f"{i}", "rp1", "m", now_ms) for i in range(5)], now_ms)
+    take_in(journal.slots[0], failures(5, 1))
+    with counting(settings, journal):
+        wait_until(lambda: settled(journal), "it is counted")
+    assert client.zrange(KEYS.bans, 0, -1) == [A.encode()]
+
+
+def test_failures_that_waited_too_long_expire(settings: Settings, journal: Journal, client: redis.Redis) -> None:
+    slot = journal.slots[0]
+    take_in(slot, [*failures(0, 3, age_ms=300_000), *failures(3, 2), *failures(5, 4, age_ms=10**6)])
+    with counting(settings, journal):
+        wait_until(lambda: settled(journal), "all are settled")
+    totals = journal.totals()
+    assert (totals["expired"], totals["counted"], balanced(journal)) == (7, 2, True)
+    assert client.get(KEYS.count(A, "pin")) == b"2"
+
+
+def test_a_failure_that_waited_counts_with_its_age(settings: Settings, journal: Journal, client: redis.Redis) -> None:
+    take_in(journal.slots[0], failures(0, 1, age_ms=200_000))
+    with counting(settings, journal):
+        wait_until(lambda: settled(journal), "it is counted")
+    assert 90_000 < client.pttl(KEYS.count(A, "pin")) <= 100_000
+
+
+def test_failures_wait_for_a_redis_that_was_killed(settings: Settings, journal: Journal, server: RedisServer) -> None:
+    slot = journal.slots[0]
+    with counting(settings, journal) as counter:
+        server.kill()
+        for first in range(0, 4, 2):
+            take_in(slot, failures(first, 2))
+            counter.more()
+        take_in(slot, failures(0, 7, B))
+        counter.more()
+        assert journal.totals()["queued"] == 11
+        server.start()
+        server.await_ready()
+        wait_until(lambda: settled(journal), "all are counted")
+    with server.client() as client:
+        assert client.get(KEYS.count(A, "pin")) == b"4"
+        assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]
+    assert (journal.totals()["counted"], balanced(journal)) == (11, True)
+
+
+def test_failures_wait_for_a_redis_that_was_frozen_and_count_once(
+    settings: Settings, journal: Journal, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    slot = journal.slots[0]
+    with counting(settings, journal) as counter:
+        take_in(slot, failures(0, 1))
+        wait_until(lambda: settled(journal), "the first is counted")
+        server.freeze()
+        take_in(slot, failures(1, 3))
+        counter.more()
+        # What is sent to a frozen server is carried out when it thaws, beside the repeats.
+        wait_until(lambda: "did not answer in time" in caplog.text, "the first try is over")
+        assert journal.totals()["queued"] == 3
+        server.thaw()
+        wait_until(lambda: settled(journal), "all are counted")
+    with server.client() as client:
+        assert client.get(KEYS.count(A, "pin")) == b"4"
+        assert client.zcard(KEYS.window(A, "pin")) == 4
+        assert client.zcard(KEYS.bans) == 0
+    assert balanced(journal)
+
+
+def test_the_queue_is_bounded_and_what_it_drops_is_counted(
+    settings: Settings, journal: Journal, server: RedisServer
+) -> None:
+    slot = journal.slots[0]
+    server.kill()
+    with counting(settings, journal) as counter:
+        take_in(slot, failures(0, QUEUE_LENGTH, age_ms=300_000))
+        take_in(slot, failures(0, 100, B))
+        counter.more()
+        totals = journal.totals()
+        assert (totals["queued"] + totals["expired"], totals["queue_dropped"]) == (QUEUE_LENGTH, 100)
+        server.start()
+        server.await_ready()
+        wait_until(lambda: settled(journal), "the rest is settled")
+    totals = journal.totals()
+    assert (totals["queue_dropped"], totals["counted"], totals["expired"]) == (100, 100, QUEUE_LENGTH - 100)
+    assert balanced(journal)
+
+
+def test_a_script_flush_is_not_noticed(settings: Settings, journal: Journal, client: redis.Redis) -> None:
+    slot = journal.slots[0]
+    with counting(settings, journal) as counter:
+        for first in range(5):
+            client.script_flush()
+            take_in(slot, failures(first, 1))
+            counter.more()
+            wait_until(lambda: settled(journal), "it is counted")
+    assert client.zrange(KEYS.bans, 0, -1) == [A.encode()]
+
+
+def test_a_slot_of_a_dead_worker_is_emptied_and_given_back(
+    settings: Settings, journal: Journal, client: redis.Redis
+) -> None:
+    left = journal.slots[1]
+    take_in(left, failures(0, 3))
+    assert journal.claim(left)
+    with counting(settings, journal) as counter:
+        counter.adopt(left)
+        wait_until(lambda: not counter.has(left), "it is given back")
+    assert client.get(KEYS.count(A, "pin")) == b"3"
+    assert balanced(journal)
+
+
+def test_what_cannot_be_counted_in_time_stays_for_another_worker(
+    settings: Settings, journal: Journal, server: RedisServer
+) -> None:
+    server.kill()
+    take_in(journal.slots[0], failures(0, 3))
+    with connect(settings, "test", HASTY_S) as client:
+        counter = Counter(settings, journal, Counts(settings, client), Ledger(settings, client))
+        counter.adopt(journal.slots[0], own=True)
+        counter.start()
+        counter.finish(within_s=0.2)
+        assert not counter.is_alive()
+    assert journal.totals()["queued"] == 3
+
+
+def test_a_counter_key_of_another_type_stops_nothing_for_good(
+    settings: Settings, journal: Journal, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.set(KEYS.window(A, "pin"), "x")
+    take_in(journal.slots[0], [*failures(0, 1), *failures(0, 5, B)])
+    with counting(settings, journal):
+        wait_until(lambda: "WRONGTYPE" in caplog.text, "it is said")
+        client.delete(KEYS.window(A, "pin"))
+        wait_until(lambda: settled(journal), "all are counted")
+    assert client.get(KEYS.count(A, "pin")) == b"1"
+    assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]

@@ -1,0 +1,189 @@
+"""Counting in Redis: exact, idempotent, one round trip, readable."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import redis
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from receiver.counts import Counts
+from receiver.failures import Counted, Failure
+from shared.addresses import Network
+from shared.durations import Milliseconds
+from shared.errors import StoreError
+from shared.settings import Rule, Rules, Settings
+from shared.store import now_ms
+from tests.redis.conftest import KEYS, members
+
+A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
+
+#: The now of the failures' clock; far from zero, so that they can be old.
+NOW_MS = 10**9
+
+#: How far Redis TIME may go on while we count, ms.
+EDGE_MS = 4_000
+
+
+@pytest.fixture
+def counts(settings: Settings, client: redis.Redis) -> Counts:
+    return Counts(settings, client)
+
+
+def failure(id_: str, network: Network = A, age_ms: int = 0, alias: str = "meet") -> Failure:
+    return Failure(network, "pin", id_, "rp1", alias, NOW_MS - age_ms)
+
+
+def window(client: redis.Redis) -> list[tuple[str, int]]:
+    """The ids in A's window and their ms of Redis TIME, oldest first."""
+    return [(member.split(" ")[0], at) for member, at in members(client, KEYS.window(A, "pin"))]
+
+
+def count(counts: Counts, *failures: Failure) -> int:
+    [counted] = counts.count(failures, NOW_MS)
+    return counted.count
+
+
+def test_failures_add_up(counts: Counts) -> None:
+    assert [count(counts, failure(id_)) for id_ in "abc"] == [1, 2, 3]
+    assert count(counts, failure("d"), failure("e")) == 5
+
+
+def test_the_same_failure_counts_once_however_often_it_comes(counts: Counts) -> None:
+    assert count(counts, failure("a"), failure("a"), failure("b")) == 2
+    assert count(counts, failure("a", alias="other", age_ms=100), failure("b")) == 2
+
+
+def test_an_id_that_begins_like_another_is_another(counts: Counts) -> None:
+    assert count(counts, failure("a"), failure("ab"), failure("abc")) == 3
+
+
+def test_addresses_and_deployments_are_counted_apart(counts: Counts, settings: Settings, client: redis.Redis) -> None:
+    found = counts.count([failure("a"), failure("a", B), failure("b"), failure("c", B)], NOW_MS)
+    assert found == [Counted(A, "pin", 2), Counted(B, "pin", 2)]
+    other = msgspec.structs.replace(settings, redis=msgspec.structs.replace(settings.redis, prefix="other"))
+    assert count(Counts(other, client), failure("z")) == 1
+
+
+def test_a_failure_older_than_the_window_is_none(counts: Counts, client: redis.Redis) -> None:
+    assert count(counts, failure("old", age_ms=300_000)) == 0
+    assert client.keys("*") == []
+
+
+def test_the_count_is_a_readable_integer_that_ends_with_the_youngest_failure(
+    counts: Counts, client: redis.Redis
+) -> None:
+    count(counts, failure("a", age_ms=200_000), failure("b", age_ms=100_000))
+    assert client.get("pinban:count:{203.0.113.7}:pin") == b"2"
+    for key in (KEYS.count(A, "pin"), KEYS.window(A, "pin")):
+        assert 195_000 < client.pttl(key) <= 200_000
+    assert count(counts, failure("c", age_ms=250_000)) == 3
+    assert 195_000 < client.pttl(KEYS.count(A, "pin")) <= 200_000
+
+
+def test_at_the_limit_the_evidence_is_returned_oldest_first(counts: Counts) -> None:
+    [counted] = counts.count([failure(str(i), age_ms=10_000 * i, alias=f"room{i}") for i in range(4)], NOW_MS)
+    assert (counted.count, counted.evidence) == (4, ())
+    [counted] = counts.count([failure("x")], NOW_MS)
+    assert counted.count == 5
+    words = [each.split(" ") for each in counted.evidence]
+    assert [each[:3] for each in words[:4]] == [[str(i), "rp1", f"room{i}"] for i in (3, 2, 1, 0)]
+    at = [int(each[3]) for each in words]
+    assert at == sorted(at)
+    assert abs(at[1] - at[0] - 10_000) < EDGE_MS
+
+
+def test_never_more_than_maxretry_are_kept(counts: Counts, client: redis.Redis) -> None:
+    assert count(counts, *(failure(str(i), age_ms=1_000 * i) for i in range(50))) == 5
+    assert count(counts, failure("late", age_ms=100_000)) == 5
+    assert {id_ for id_, _ in window(client)} == {"0", "1", "2", "3", "4"}
+
+
+def test_forgetting_starts_from_zero(counts: Counts, client: redis.Redis) -> None:
+    count(counts, failure("a"), failure("b"))
+    counts.forget(A, ["pin"])
+    assert client.keys("*") == []
+    assert count(counts, failure("c")) == 1
+
+
+def test_a_flushed_script_is_loaded_again_and_nothing_is_doubled(counts: Counts, client: redis.Redis) -> None:
+    assert count(counts, failure("a")) == 1
+    client.script_flush()
+    found = counts.count([failure("b"), failure("c", B)], NOW_MS)
+    assert [each.count for each in found] == [2, 1]
+
+
+def test_many_addresses_are_counted_in_one_round_trip(counts: Counts, client: redis.Redis) -> None:
+    counts.count([failure("warm")], NOW_MS)
+    client.config_resetstat()
+    many = [failure(str(i), Network(f"10.0.{i >> 8}.{i & 255}")) for i in range(500)]
+    assert len(counts.count(many, NOW_MS)) == 500
+    info = client.info("all")
+    assert info["cmdstat_evalsha"]["calls"] == 500
+    assert "cmdstat_script|load" not in info
+    # A round trip each would be 500 reads; a pipeline is read in pieces of 16 KiB.
+    assert info["total_reads_processed"] < 50
+
+
+def test_a_key_of_another_type_is_a_store_error(counts: Counts, client: redis.Redis) -> None:
+    client.set(KEYS.window(A, "pin"), "x")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        count(counts, failure("a"))
+
+
+class Oracle:
+    """A window by its definition: every failure is kept for ever, and what counts is looked up."""
+
+    def __init__(self, maxretry: int) -> None:
+        self._maxretry = maxretry
+        self._ages: dict[str, int] = {}  #: by id, ms
+
+    def age(self, id_: str, age_ms: int) -> int:
+        """How old the failure of this id is; a repeat is as old as the failure it repeats."""
+        return self._ages.setdefault(id_, age_ms)
+
+    def passes(self, ms: int) -> None:
+        for id_ in self._ages:
+            self._ages[id_] += ms
+
+    def alive(self) -> list[int]:
+        """Ages of the failures in the window, the youngest first, at most maxretry."""
+        return sorted(age for age in self._ages.values() if age < FINDTIME_MS)[: self._maxretry]
+
+
+#: All ages are multiples of 10 s, so that none is near the window's end while Redis TIME goes on.
+FINDTIME_MS = 605_000
+spans = st.integers(0, 80).map(lambda i: i * 10_000)
+some = st.lists(st.tuples(st.integers(0, 12).map(str), spans), min_size=1, max_size=6)
+
+
+@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(spans, some), max_size=8), st.integers(1, 8), st.booleans())
+def test_the_window_is_exact(
+    settings: Settings,
+    client: redis.Redis,
+    history: list[tuple[int, list[tuple[str, int]]]],
+    maxretry: int,
+    repeat: bool,
+) -> None:
+    client.flushall()
+    rule = msgspec.structs.replace(Rule(), maxretry=maxretry, findtime=Milliseconds(FINDTIME_MS))
+    counts = Counts(msgspec.structs.replace(settings, rules=Rules(pin=rule)), client)
+    oracle = Oracle(maxretry)
+    for pause_ms, call in history:
+        oracle.passes(pause_ms)
+        for member, at in members(client, KEYS.window(A, "pin")):
+            client.zadd(KEYS.window(A, "pin"), {member: at - pause_ms})
+        failures = [failure(id_, age_ms=oracle.age(id_, age_ms)) for id_, age_ms in call]
+        expected = oracle.alive()
+        for _ in range(1 + repeat):
+            assert count(counts, *failures) == len(expected)
+        now = now_ms(client)
+        kept = [now - at for _, at in reversed(window(client))]
+        assert len(kept) == len(expected)
+        assert all(abs(is_ - should_be) < EDGE_MS for is_, should_be in zip(kept, expected, strict=True))
+        if expected:
+            assert client.get(KEYS.count(A, "pin")) == b"%d" % len(expected)
+            assert abs(client.pttl(KEYS.count(A, "pin")) - (FINDTIME_MS - expected[0])) < EDGE_MS

@@ -1,0 +1,191 @@
+"""The follower with a real Redis and the dry-run firewall: it ends up where the ledger is, whatever happens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import redis
+
+from enforcer.agent import Agent
+from enforcer.firewall.dry_run import DryRunFirewall
+from enforcer.follower import SILENCE_S, Follower
+from receiver.ledger import Ledger
+from shared.addresses import Network
+from shared.settings import Settings
+from shared.spared import Spared
+from tests.lab.process import wait_until
+from tests.lab.redis_server import RedisServer
+from tests.redis.conftest import KEYS, text
+
+A, B, FRIEND = Network("203.0.113.7"), Network("2001:db8:1:2::/64"), Network("198.51.100.9")
+
+
+@dataclass
+class Proxy:
+    """A reverse proxy's agent that follows, and the ledger it follows."""
+
+    ledger: Ledger
+    firewall: DryRunFirewall
+    agent: Agent
+    follower: Follower
+
+    def ban(self, network: Network, ms: int = 600_000) -> None:
+        self.ledger.ban(network, ms, "pin", "[]", "rx1")
+
+    def start(self) -> None:
+        self.follower.start()
+        wait_until(lambda: not self.follower.trouble, "it follows")
+
+    def drops(self, *networks: Network) -> None:
+        """Wait until these are dropped and no other."""
+        wait_until(lambda: self.firewall.bans().keys() == set(networks), f"drops {len(networks)} networks")
+
+
+@pytest.fixture
+def proxy(settings: Settings, client: redis.Redis) -> Iterator[Proxy]:
+    firewall = DryRunFirewall()
+    agent = Agent(firewall, Spared(settings))
+    agent.arm()
+    follower = Follower(settings, agent)
+    yield Proxy(Ledger(settings, client), firewall, agent, follower)
+    follower.stop()
+    if follower.ident:
+        follower.join(10)
+        assert not follower.is_alive()
+
+
+def test_it_begins_with_what_the_ledger_holds(proxy: Proxy) -> None:
+    proxy.ban(A)
+    proxy.ban(FRIEND)
+    proxy.start()
+    proxy.drops(A)
+
+
+def test_bans_and_unbans_arrive(proxy: Proxy) -> None:
+    proxy.ledger.beat("rx1")  # makes the epoch
+    proxy.start()
+    for network in (A, FRIEND, B):
+        proxy.ban(network)
+    proxy.drops(A, B)
+    proxy.ledger.unban(A, "", "")
+    proxy.drops(B)
+    assert proxy.agent.tally["spared"] == 1
+    assert (proxy.agent.tally["events"], proxy.agent.tally["gaps"]) == (4, 0)
+
+
+def test_a_connection_killed_in_a_burst_loses_nothing(proxy: Proxy, client: redis.Redis) -> None:
+    proxy.start()
+    networks = [Network(f"10.0.0.{i}") for i in range(200)]
+    for i, network in enumerate(networks):
+        proxy.ban(network)
+        if i % 60 == 30:
+            client.client_kill_filter(_type="pubsub")
+    for network in networks[:50]:
+        proxy.ledger.unban(network, "", "")
+    proxy.drops(*networks[50:])
+    assert proxy.agent.applied[1] == 250
+
+
+def test_after_a_lost_connection_a_snapshot_is_read_though_nothing_more_happens(
+    proxy: Proxy, client: redis.Redis
+) -> None:
+    proxy.start()
+    before = proxy.agent.tally["resyncs"]
+    client.client_kill_filter(_type="pubsub")
+    wait_until(lambda: proxy.agent.tally["resyncs"] > before, "it reads a snapshot", SILENCE_S / 2)
+
+
+def test_a_lost_event_is_made_good_at_the_next_beat(proxy: Proxy, client: redis.Redis) -> None:
+    proxy.ban(B)
+    proxy.start()
+    client.zadd(KEYS.bans, {A: 2**53})
+    client.incr(KEYS.rev)  # as if the event had never arrived
+    proxy.ledger.beat("rx1")
+    wait_until(
+        lambda: A in proxy.firewall.bans(), "it reads a snapshot long before silence would make it", SILENCE_S / 2
+    )
+    assert proxy.agent.tally["gaps"] == 1
+
+
+def test_a_deleted_ledger_ends_no_ban(proxy: Proxy, client: redis.Redis) -> None:
+    proxy.start()
+    proxy.ban(A)
+    proxy.drops(A)
+    client.flushall()
+    proxy.ledger.beat("rx1")
+    wait_until(lambda: proxy.agent.applied == (text(client, KEYS.epoch), 0), "it knows")
+    proxy.drops(A)
+    proxy.ban(B)
+    proxy.drops(A, B)
+    proxy.ledger.unban(A, "", "")
+    proxy.drops(B)
+
+
+def test_a_killed_redis_ends_no_ban_and_is_followed_again(
+    proxy: Proxy, server: RedisServer, settings: Settings
+) -> None:
+    proxy.start()
+    proxy.ban(A)
+    proxy.drops(A)
+    server.kill()
+    wait_until(lambda: "cannot be reached" in proxy.follower.trouble, "it says so")
+    proxy.drops(A)
+    server.start()
+    server.await_ready()
+    wait_until(lambda: not proxy.follower.trouble, "it follows again")
+    with server.client() as client:
+        proxy.ledger = Ledger(settings, client)
+        proxy.ban(B)
+        proxy.drops(A, B)
+
+
+def test_garbage_on_the_channel_is_counted_and_the_next_ban_applied(proxy: Proxy, client: redis.Redis) -> None:
+    proxy.start()
+    chance = random.Random(20_261_122)
+    for _ in range(10):
+        pipeline = client.pipeline(transaction=False)
+        for _ in range(1_000):
+            pipeline.publish(KEYS.channel, chance.randbytes(chance.randrange(700)))
+        pipeline.execute()
+    proxy.ban(A)
+    proxy.drops(A)
+    assert proxy.follower.is_alive()
+    assert not proxy.follower.trouble
+    assert proxy.agent.tally["bad_events"] == 10_000
+
+
+def test_silence_is_not_believed_and_garbage_is_no_sign_of_life(proxy: Proxy, client: redis.Redis) -> None:
+    proxy.ban(A)
+    proxy.start()
+
+    def doubts() -> bool:
+        client.publish(KEYS.channel, b"garbage")
+        return "no beat for 6 s; is a receiver running" in proxy.follower.trouble
+
+    wait_until(doubts, "it doubts", SILENCE_S + 4)
+    proxy.drops(A)
+    wait_until(lambda: not proxy.follower.trouble, "it follows again")
+
+
+@pytest.mark.parametrize("key", [KEYS.bans, KEYS.rev, KEYS.epoch])
+def test_a_key_of_another_type_is_told_and_mended_by_its_removal(proxy: Proxy, client: redis.Redis, key: str) -> None:
+    client.rpush(key, "x")
+    proxy.follower.start()
+    wait_until(lambda: "WRONGTYPE" in proxy.follower.trouble, "it says what is wrong")
+    client.delete(key)
+    wait_until(lambda: not proxy.follower.trouble, "it follows")
+    proxy.ban(A)
+    proxy.drops(A)
+
+
+def test_a_member_that_is_no_network_is_left_out(
+    proxy: Proxy, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy.ban(A)
+    client.zadd(KEYS.bans, {"garbage": 2**53, "0.0.0.0/0": 2**53})
+    proxy.start()
+    proxy.drops(A)
+    assert "left out 1 members that are no network" in caplog.text

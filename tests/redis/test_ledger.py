@@ -1,0 +1,270 @@
+"""The ledger's three verbs: what each writes, publishes and leaves alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from enforcer.ledger import read_snapshot
+from receiver.ledger import BEAT_MARK_MS, STRIKES_KEPT_MS, Ledger
+from shared.addresses import Network
+from shared.errors import StoreError
+from shared.events import Ban, Beat, Event, Stamp, Unban, decode, encode
+from shared.settings import Settings
+from shared.store import now_ms
+from tests.lab.process import wait_until
+from tests.lab.redis_server import RedisServer
+from tests.redis.conftest import KEYS, facts, history, text
+
+A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
+
+LONG_MS = 300_000
+
+
+@pytest.fixture
+def ledger(settings: Settings, client: redis.Redis) -> Ledger:
+    return Ledger(settings, client)
+
+
+class Channel:
+    def __init__(self, client: redis.Redis) -> None:
+        self._pubsub = client.pubsub()  # type: ignore[no-untyped-call]
+        self._pubsub.subscribe(KEYS.channel)
+        assert self._pubsub.get_message(timeout=2)["type"] == "subscribe"
+
+    def raw(self) -> bytes | None:
+        """The next message, or None when there is none: what was published before we ask has arrived."""
+        message = self._pubsub.get_message(timeout=0.2)
+        return bytes(message["data"]) if message else None
+
+    def next(self) -> Event:
+        data = self.raw()
+        assert data is not None
+        return decode(data)
+
+    def close(self) -> None:
+        self._pubsub.close()
+
+
+@pytest.fixture
+def channel(client: redis.Redis) -> Iterator[Channel]:
+    channel = Channel(client)
+    yield channel
+    channel.close()
+
+
+def ban(ledger: Ledger, network: Network = A, ms: int = LONG_MS, *, lengthen: bool = False) -> bool:
+    return ledger.ban(network, ms, "pin", "[]", "rx1", lengthen=lengthen).new
+
+
+def test_a_ban_is_written_everywhere_a_person_may_look(ledger: Ledger, client: redis.Redis) -> None:
+    before = now_ms(client)
+    recorded = ledger.ban(A, LONG_MS, "pin", '[{"id": "x"}]', "rx1")
+    after = now_ms(client)
+    assert (recorded.new, recorded.strikes) == (True, 1)
+    assert before + LONG_MS <= recorded.until_ms <= after + LONG_MS
+    assert client.zscore(KEYS.bans, A) == recorded.until_ms
+    found = facts(client, KEYS.ban(A))
+    assert before <= int(found.pop("since")) <= after
+    assert found == {
+        "rule": "pin", "until": str(recorded.until_ms), "strikes": "1", "evidence": '[{"id": "x"}]', "by": "rx1",
+    }  # fmt: skip
+    assert LONG_MS - 5_000 < client.pttl(KEYS.ban(A)) <= LONG_MS
+    assert LONG_MS + STRIKES_KEPT_MS - 5_000 < client.pttl(KEYS.strikes(A)) <= LONG_MS + STRIKES_KEPT_MS
+    assert (text(client, KEYS.rev), text(client, KEYS.strikes(A))) == ("1", "1")
+    [entry] = history(client)
+    assert entry == {
+        "event": "ban", "network": A, "rule": "pin", "until": str(recorded.until_ms), "evidence": '[{"id": "x"}]',
+        "by": "rx1",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("network", [A, B, Network("203.0.113.0/24")])
+@pytest.mark.parametrize("ms", [2_000, 300_000, 3_650 * 86_400_000])
+def test_the_published_bytes_are_those_that_encode_writes(
+    ledger: Ledger, client: redis.Redis, channel: Channel, network: Network, ms: int
+) -> None:
+    ledger.ban(network, ms, "manual", "{}", "rx1")
+    epoch = text(client, KEYS.epoch)
+    assert channel.raw() == encode(Ban(Stamp(epoch, 1), network, ms, "manual"))
+    ledger.unban(network, "why", "who")
+    assert channel.raw() == encode(Unban(Stamp(epoch, 2), network))
+    ledger.beat("rx1/1")
+    data = channel.raw()
+    assert data is not None
+    beat = decode(data)
+    assert isinstance(beat, Beat)
+    assert data == encode(beat)
+    assert beat.stamp == Stamp(epoch, 2)
+    assert abs(beat.time_ms - now_ms(client)) < 5_000
+
+
+@pytest.mark.parametrize("rev", [126, 127, 128, 255, 256, 65_535, 2**31 - 1, 2**32 - 1, 2**32])
+def test_revisions_of_every_size_are_published_as_encode_writes_them(
+    ledger: Ledger, client: redis.Redis, channel: Channel, rev: int
+) -> None:
+    client.set(KEYS.rev, rev - 1)
+    ban(ledger)
+    assert channel.raw() == encode(Ban(Stamp(text(client, KEYS.epoch), rev), A, LONG_MS, "pin"))
+
+
+def test_a_standing_ban_is_set_once(ledger: Ledger, client: redis.Redis, channel: Channel) -> None:
+    first = ledger.ban(A, LONG_MS, "pin", "[]", "rx1")
+    again = ledger.ban(A, 2 * LONG_MS, "pin", "[1]", "rx2")
+    assert not again.new
+    assert (again.until_ms, again.strikes) == (first.until_ms, 1)
+    assert facts(client, KEYS.ban(A))["by"] == "rx1"
+    assert text(client, KEYS.rev) == "1"
+    assert client.xlen(KEYS.history) == 1
+    assert isinstance(channel.next(), Ban)
+    assert channel.raw() is None
+
+
+def test_lengthening_never_shortens(ledger: Ledger, client: redis.Redis, channel: Channel) -> None:
+    first = ledger.ban(A, LONG_MS, "pin", "[]", "rx1")
+    shorter = ledger.ban(A, LONG_MS // 2, "manual", "{}", "me", lengthen=True)
+    assert (shorter.new, shorter.until_ms) == (False, first.until_ms)
+    longer = ledger.ban(A, 2 * LONG_MS, "manual", "{}", "me", lengthen=True)
+    assert longer.new
+    assert longer.until_ms >= first.until_ms + LONG_MS
+    assert client.zscore(KEYS.bans, A) == longer.until_ms
+    assert facts(client, KEYS.ban(A))["until"] == str(longer.until_ms)
+    assert [channel.next().stamp.rev, channel.next().stamp.rev] == [1, 2]
+    assert channel.raw() is None
+
+
+def test_a_ban_that_is_over_is_followed_by_a_new_one_with_another_strike(ledger: Ledger, client: redis.Redis) -> None:
+    ban(ledger)
+    client.zadd(KEYS.bans, {A: now_ms(client) - 1})
+    recorded = ledger.ban(A, LONG_MS, "pin", "[]", "rx1")
+    assert (recorded.new, recorded.strikes) == (True, 2)
+
+
+def test_every_change_is_one_revision_more(ledger: Ledger, client: redis.Redis, channel: Channel) -> None:
+    ban(ledger, A)
+    ban(ledger, A)
+    ban(ledger, B)
+    ledger.unban(A, "", "")
+    ledger.unban(A, "", "")
+    ban(ledger, A)
+    revs = [channel.next().stamp.rev for _ in range(5)]
+    assert revs == [1, 2, 3, 4, 5]
+    assert channel.raw() is None
+    assert text(client, KEYS.rev) == "5"
+
+
+def test_an_unban_ends_the_ban_forgets_the_strikes_and_says_why(ledger: Ledger, client: redis.Redis) -> None:
+    ban(ledger)
+    assert ledger.unban(A, "a mistake", "me@here")
+    assert client.zscore(KEYS.bans, A) is None
+    assert client.exists(KEYS.ban(A), KEYS.strikes(A)) == 0
+    [_, entry] = history(client)
+    assert entry == {
+        "event": "unban", "network": A, "why": "a mistake", "by": "me@here",
+    }  # fmt: skip
+
+
+def test_an_unban_of_nobody_is_published_too(ledger: Ledger, channel: Channel) -> None:
+    assert not ledger.unban(A, "", "")
+    assert channel.next() == Unban(Stamp(channel_epoch(ledger, channel), 1), A)
+
+
+def channel_epoch(ledger: Ledger, channel: Channel) -> str:
+    ledger.beat("x")
+    return channel.next().stamp.epoch
+
+
+def test_a_ban_that_is_over_was_no_ban_to_an_unban(ledger: Ledger, client: redis.Redis) -> None:
+    ban(ledger)
+    client.zadd(KEYS.bans, {A: now_ms(client) - 1})
+    assert not ledger.unban(A, "", "")
+
+
+def test_of_many_receivers_one_beats_in_each_period(
+    settings: Settings, server: RedisServer, client: redis.Redis, channel: Channel
+) -> None:
+    clients = [server.client() for _ in range(3)]
+    ledgers = [Ledger(settings, each) for each in clients]
+    assert [ledger.beat(f"rx{i}") for i, ledger in enumerate(ledgers)] == [True, False, False]
+    assert client.get(KEYS.beat) == b"rx0"
+    assert 0 < client.pttl(KEYS.beat) <= BEAT_MARK_MS
+    wait_until(lambda: not client.exists(KEYS.beat), "the mark is over")
+    assert [ledger.beat(f"rx{i}") for i, ledger in enumerate(ledgers)] == [True, False, False]
+    assert channel.next().stamp == channel.next().stamp
+    assert channel.raw() is None
+    for each in clients:
+        each.close()
+
+
+def test_the_epoch_is_made_once(ledger: Ledger, client: redis.Redis) -> None:
+    ledger.beat("rx1")
+    epoch = text(client, KEYS.epoch)
+    assert len(epoch) == 16
+    int(epoch, 16)
+    client.delete(KEYS.beat)
+    ledger.beat("rx1")
+    ban(ledger)
+    ledger.unban(A, "", "")
+    assert text(client, KEYS.epoch) == epoch
+    client.flushall()
+    ban(ledger)
+    assert text(client, KEYS.epoch) not in {"", epoch}
+
+
+def test_a_beat_prunes_bans_that_are_over(ledger: Ledger, client: redis.Redis) -> None:
+    ban(ledger, A)
+    ban(ledger, B)
+    client.zadd(KEYS.bans, {A: now_ms(client) - 1})
+    ledger.beat("rx1")
+    assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]
+    assert text(client, KEYS.rev) == "2"
+
+
+def test_evidence_may_hold_anything_that_json_holds(ledger: Ledger, client: redis.Redis) -> None:
+    evidence = json.dumps([{"alias": 'bär "quoted" \n \u0000', "id": "x"}])
+    ledger.ban(A, LONG_MS, "pin", evidence, "rx1")
+    assert facts(client, KEYS.ban(A))["evidence"] == evidence
+
+
+def test_a_snapshot_is_the_ledger_without_what_is_over(ledger: Ledger, settings: Settings, client: redis.Redis) -> None:
+    assert read_snapshot(settings, client).stamp == Stamp("", 0)
+    ban(ledger, A)
+    ban(ledger, B, 600_000)
+    client.zadd(KEYS.bans, {"198.51.100.1": now_ms(client) - 1, "garbage": 2**60})
+    client.zadd(KEYS.bans, {b"\xff\xfe": 2**60})
+    snapshot = read_snapshot(settings, client)
+    assert snapshot.bans.keys() == {A, B}
+    assert LONG_MS - 5_000 < snapshot.bans[A] <= LONG_MS
+    assert snapshot.stamp == Stamp(text(client, KEYS.epoch), 2)
+    assert snapshot.unreadable == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [(KEYS.bans, "WRONGTYPE"), (KEYS.rev, "not an integer"), (KEYS.history, "WRONGTYPE")]
+)
+def test_a_key_of_another_kind_is_a_store_error(ledger: Ledger, client: redis.Redis, key: str, said: str) -> None:
+    client.set(key, "x")
+    with pytest.raises(StoreError, match=said):
+        ban(ledger)
+
+
+@pytest.mark.parametrize("key", [KEYS.bans, KEYS.rev, KEYS.epoch])
+def test_a_snapshot_of_a_broken_ledger_is_a_store_error(settings: Settings, client: redis.Redis, key: str) -> None:
+    client.rpush(key, "x")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        read_snapshot(settings, client)
+
+
+def test_a_revision_that_is_no_number_names_the_key(settings: Settings, client: redis.Redis) -> None:
+    client.set(KEYS.rev, "x")
+    with pytest.raises(StoreError, match=r"\{pinban\}:rev holds b'x' instead of a number"):
+        read_snapshot(settings, client)
+
+
+def test_a_redis_that_is_gone_is_a_store_error_with_a_remedy(ledger: Ledger, server: RedisServer) -> None:
+    server.kill()
+    with pytest.raises(StoreError, match="is it running"):
+        ban(ledger)

@@ -1,0 +1,313 @@
+"""The operator's commands against a real Redis, as a person or a script runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from pinban.cli import main
+from receiver.counts import Counts
+from receiver.failures import Failure
+from receiver.ledger import Ledger
+from shared.addresses import Network
+from shared.nodes import ALIVE_MS, KEPT_MS, NodeWriter, read_nodes
+from shared.settings import Settings
+from shared.store import now_ms
+from tests.lab.redis_server import RedisServer
+from tests.redis.conftest import KEYS, history, text
+
+A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
+
+Run = Callable[..., Result]
+
+RECEIVER: dict[str, str | int] = {"kind": "receiver", "version": "1", "drops": 0, "queued": 0}
+
+
+@pytest.fixture
+def run(server: RedisServer, tmp_path: Path) -> Run:
+    """`pinban` with the given words."""
+    config = tmp_path / "pinban.toml"
+    config.write_text(
+        f'ignoreip = ["198.51.100.0/24"]\nignoreself = false\n[redis]\nurl = "{server.url}"\n', encoding="utf-8"
+    )
+    return lambda *words: CliRunner().invoke(main, ["-c", str(config), *words])
+
+
+@pytest.fixture
+def ledger(settings: Settings, client: redis.Redis) -> Ledger:
+    return Ledger(settings, client)
+
+
+def as_json(result: Result, code: int = 0) -> Any:
+    assert result.exit_code == code, result.output
+    return json.loads(result.output)
+
+
+def report(settings: Settings, client: redis.Redis, name: str, **fields: str | int) -> None:
+    NodeWriter(settings, client, name, f"instance-{name}").write(fields)
+
+
+def enforcer(client: redis.Redis, **changed: str | int) -> dict[str, str | int]:
+    fields: dict[str, str | int] = {
+        "kind": "enforcer", "version": "1", "backend": "iptables", "bans": 1, "trouble": "",
+        "epoch": text(client, KEYS.epoch), "applied_rev": text(client, KEYS.rev) or 0,
+    }  # fmt: skip
+    return fields | changed
+
+
+def test_with_all_well_status_says_so_and_exits_with_zero(
+    run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
+) -> None:
+    ledger.ban(A, 60_000, "pin", "[]", "rx1")
+    report(settings, client, "rx1", **RECEIVER)
+    report(settings, client, "rp1", **enforcer(client))
+    found = as_json(run("status", "--json"))
+    assert (found["ledger"]["rev"], found["ledger"]["bans"], found["problems"]) == (1, 1, [])
+    assert [(node["name"], node["alive"]) for node in found["nodes"]] == [("rp1", True), ("rx1", True)]
+    shown = run("status")
+    assert shown.exit_code == 0
+    assert "revision 1" in shown.output
+    assert "!" not in shown.output
+
+
+def test_with_no_daemon_status_says_so_and_exits_with_one(run: Run) -> None:
+    problems = as_json(run("status", "--json"), code=1)["problems"]
+    assert any("no receiver is alive" in problem for problem in problems)
+    assert any("no enforcer is alive" in problem for problem in problems)
+    shown = run("status")
+    assert shown.exit_code == 1
+    assert "! no receiver is alive" in shown.output
+    assert "no daemon has reported in the last day" in shown.output
+
+
+def test_status_tells_of_a_silent_daemon_and_of_one_in_trouble(
+    run: Run, settings: Settings, client: redis.Redis
+) -> None:
+    report(settings, client, "rx1", **RECEIVER)
+    report(settings, client, "rp1", **enforcer(client, trouble="set pinban4 is full"))
+    client.hset(KEYS.node("rx1"), "seen", now_ms(client) - ALIVE_MS - 60_000)
+    problems = as_json(run("status", "--json"), code=1)["problems"]
+    assert any(problem.startswith("rx1 has been silent for 1m") for problem in problems)
+    assert "rp1: set pinban4 is full" in problems
+
+
+def test_status_tells_of_an_enforcer_that_stays_behind(
+    run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
+) -> None:
+    ledger.ban(A, 60_000, "pin", "[]", "rx1")
+    client.delete(KEYS.history)
+    client.xadd(KEYS.history, {"event": "ban"}, id=f"{now_ms(client) - 60_000}-0")  # the change is a minute old
+    report(settings, client, "rx1", **RECEIVER)
+    report(settings, client, "rp1", **enforcer(client, applied_rev=0))
+    [problem] = as_json(run("status", "--json"), code=1)["problems"]
+    assert problem == "rp1 is at revision 0, the ledger at 1"
+
+
+def test_what_once_happened_is_a_note_and_no_problem(run: Run, settings: Settings, client: redis.Redis) -> None:
+    report(settings, client, "rx1", **(RECEIVER | {"drops": 7, "refused": 2}))
+    report(settings, client, "rp1", **enforcer(client, backend="dry-run"))
+    notes = as_json(run("status", "--json"))["notes"]
+    assert any("7 datagrams lost" in note for note in notes)
+    assert any("2 datagrams refused" in note for note in notes)
+    assert any("enforces nothing" in note for note in notes)
+
+
+def test_a_node_is_what_it_last_wrote(settings: Settings, client: redis.Redis) -> None:
+    writer = NodeWriter(settings, client, "rx1", "one")
+    assert writer.write({"kind": "receiver", "drops": 1})
+    assert writer.write({"kind": "receiver", "drops": 2})
+    [node] = read_nodes(settings, client)
+    assert (node.name, node.alive, node.fields["drops"]) == ("rx1", True, "2")
+    assert node.silent_ms < 5_000
+    assert KEPT_MS - 5_000 < client.pttl(KEYS.node("rx1")) <= KEPT_MS
+
+
+def test_two_daemons_of_one_name_notice(settings: Settings, client: redis.Redis) -> None:
+    one, two = (NodeWriter(settings, client, "rp1", instance) for instance in ("one", "two"))
+    assert one.write({})
+    assert two.write({})  # a restart looks like this
+    assert not one.write({})
+    assert not two.write({})
+
+
+def test_nodes_of_other_deployments_are_not_shown(settings: Settings, client: redis.Redis) -> None:
+    client.hset("{pinban2}:node:x", "kind", "receiver")
+    client.hset("{pinbanX:node:x", "kind", "receiver")
+    assert read_nodes(settings, client) == []
+
+
+def test_bans_are_listed_longest_first_with_their_reason(run: Run, ledger: Ledger, client: redis.Redis) -> None:
+    evidence = json.dumps([{"id": "i", "rp": "10.0.0.2", "alias": "meet.alice", "at": "1"}])
+    ledger.ban(A, 60_000, "pin", evidence, "rx1")
+    assert run("ban", "2001:db8:1:2::9", "--for", "2h", "--why", "asked by abuse@").exit_code == 0
+    client.zadd(KEYS.bans, {"203.0.113.99": now_ms(client) - 1})
+    rows = as_json(run("bans", "--json"))
+    assert [(row["network"], row["rule"], row["strikes"]) for row in rows] == [(B, "manual", 1), (A, "pin", 1)]
+    assert 55_000 < rows[1]["left_ms"] <= 60_000
+    assert rows[0]["why"] == "asked by abuse@"
+    assert rows[1]["evidence"][0]["alias"] == "meet.alice"
+    shown = run("bans").output
+    assert "asked by abuse@" in shown
+    assert "rooms meet.alice; by way of 10.0.0.2" in shown
+
+
+def test_nobody_is_banned(run: Run) -> None:
+    assert run("bans").output == "nobody is banned\n"
+    assert as_json(run("bans", "--json")) == []
+
+
+def test_a_ban_has_the_rules_length_unless_told(run: Run, client: redis.Redis) -> None:
+    result = run("ban", str(A))
+    assert (result.exit_code, result.output) == (0, f"banned {A} for 5m\n")
+    result = run("ban", str(A), "--for", "1m")
+    assert result.exit_code == 0
+    assert f"{A} is banned for another" in result.output
+    found = as_json(run("ban", str(A), "--for", "1h", "--json"))
+    assert (found["network"], found["new"]) == (A, True)
+    assert 3_590_000 < found["left_ms"] <= 3_600_000
+    assert client.zcard(KEYS.bans) == 1
+
+
+def test_an_address_is_banned_as_it_would_be_counted_and_a_network_as_written(run: Run) -> None:
+    for written, network in (
+        ("2001:db8:1:2:3::4", B),
+        ("::ffff:203.0.113.7", A),
+        ("203.0.113.0/28", "203.0.113.0/28"),
+        ("2001:db8::/48", "2001:db8::/48"),
+    ):
+        assert as_json(run("ban", written, "--json"))["network"] == network
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["198.51.100.7"], "ignoreip names it"),
+        (["198.51.0.0/16"], "ignoreip names it"),
+        (["16.0.0.0/6"], "too wide"),
+        (["2000::/3"], "too wide"),
+        (["0.0.0.0/0"], "never banned"),
+        (["localhost"], "is not an IP address; write 203.0.113.7"),
+        (["203.0.113.7/24"], "host bits"),
+        (["fe80::1%eth0"], "write 203.0.113.7"),
+        (["203.0.113.7", "--for", "soon"], "is no length of time; write 10m"),
+        (["203.0.113.7", "--for", "1s"], "not from 2s to 3650d"),
+        (["203.0.113.7", "--for", "9999d"], "not from 2s to 3650d"),
+        (["203.0.113.7", "--for", "inf"], "is no length of time"),
+    ],
+)
+def test_what_must_not_be_banned_is_refused_in_one_line(
+    run: Run, client: redis.Redis, words: list[str], said: str
+) -> None:
+    result = run("ban", *words)
+    assert result.exit_code in {1, 2}
+    assert said in result.output
+    assert "Traceback" not in result.output
+    assert client.keys("*") == []
+
+
+def test_an_unban_ends_a_ban_and_forgets_failures_and_strikes(
+    run: Run, ledger: Ledger, settings: Settings, client: redis.Redis
+) -> None:
+    ledger.ban(A, 60_000, "pin", "[]", "rx1")
+    Counts(settings, client).count([Failure(A, "pin", "i", "rp1", "m", 0)], 0)
+    result = run("unban", str(A), "--why", "a mistake")
+    assert (result.exit_code, result.output) == (0, f"unbanned {A}\n")
+    assert client.keys("pinban:*") == []
+    assert client.exists(KEYS.strikes(A)) == 0
+    assert history(client)[-1]["why"] == "a mistake"
+
+
+def test_an_unban_of_nobody_is_told_to_every_rp_all_the_same(run: Run) -> None:
+    result = run("unban", str(A))
+    assert result.exit_code == 0
+    assert "was not banned; every RP was told" in result.output
+    assert as_json(run("unban", str(A), "--json")) == {"network": A, "was_banned": False, "within": []}
+
+
+@pytest.mark.parametrize(
+    ("network", "address"), [("203.0.113.0/24", "203.0.113.7"), ("2001:db8::/48", "2001:db8:0:7::1")]
+)
+def test_an_unban_of_an_address_within_a_banned_network_names_the_network(run: Run, network: str, address: str) -> None:
+    assert run("ban", network).exit_code == 0
+    result = run("unban", address)
+    assert result.exit_code == 1
+    assert f"has no ban of its own; unban {network}, which holds it" in result.output
+    assert as_json(run("unban", address, "--json"), code=1)["within"] == [network]
+
+
+def test_counters_are_listed_highest_first(run: Run, settings: Settings, client: redis.Redis) -> None:
+    counts = Counts(settings, client)
+    failures = [Failure(A, "pin", "1", "rp1", "m", 0)]
+    failures += [Failure(B, "pin", f"{i}", "rp1", "m", 0) for i in range(3)]
+    failures += [Failure(Network("203.0.113.5"), "pin", f"{i}", "rp1", "m", 0) for i in range(1)]
+    counts.count(failures, 0)
+    client.set("pinban:count:{203.0.113.9}:norule", 9)
+    rows = as_json(run("counters", "--json"))
+    assert [(row["network"], row["count"]) for row in rows] == [(B, 3), ("203.0.113.5", 1), (A, 1)]
+    assert all(row["maxretry"] == 5 and 290_000 < row["ttl_ms"] <= 300_000 for row in rows)
+    assert [row["network"] for row in as_json(run("counters", "--limit", "1", "--json"))] == [B]
+    assert run("counters", "--limit", "0").exit_code == 2
+    assert str(B) in run("counters").output
+
+
+def test_nobody_has_failed(run: Run) -> None:
+    assert run("counters").output == "nobody has failed lately\n"
+
+
+COMMANDS = [["status"], ["bans"], ["counters"], ["ban", "203.0.113.7"], ["unban", "203.0.113.7"]]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_a_redis_that_is_not_there_is_one_line(run: Run, server: RedisServer, words: list[str]) -> None:
+    server.kill()
+    for options in ([], ["--json"]):
+        result = run(*words, *options)
+        assert result.exit_code == 1
+        assert result.output.startswith(f"Error: Redis at {server.url}: cannot be reached")
+        assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "key", [KEYS.bans, KEYS.rev, KEYS.epoch, KEYS.history, KEYS.node("rx1"), "pinban:count:{203.0.113.7}:pin"]
+)
+def test_a_key_of_another_kind_is_one_line_or_does_not_matter(
+    run: Run, client: redis.Redis, words: list[str], key: str
+) -> None:
+    for spoil in (lambda: client.rpush(key, "x"), lambda: client.set(key, b"\xffx")):
+        client.flushall()
+        spoil()
+        result = run(*words)
+        assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+        if result.output.startswith("Error"):
+            assert result.output.count("\n") == 1
+
+
+def test_a_bad_settings_file_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "bad.toml"
+    config.write_text("[receiver]\nworkers = 0\n", encoding="utf-8")
+    result = CliRunner().invoke(main, ["-c", str(config), "status"])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {config}: receiver.workers = 0 is not")
+    assert result.output.count("\n") == 1
+
+
+def test_explain_needs_no_redis_and_exits_with_zero(run: Run, server: RedisServer, tmp_path: Path) -> None:
+    server.kill()
+    log = tmp_path / "access.log"
+    log.write_bytes(
+        b'203.0.113.7 - - [x] "POST /api/client/v2/conferences/Meet/request_token HTTP/1.1" 403 45 "-" "-"\ngarbage\n'
+    )
+    result = run("explain", "--json", str(log))
+    assert result.exit_code == 0
+    assert [json.loads(line) for line in result.output.splitlines()] == [
+        {"class": "wrong_pin", "address": A, "alias": "meet", "rule": "pin"},
+        {"class": "malformed", "address": None, "alias": None, "rule": None},
+    ]
+    assert "2 lines: 1 wrong_pin, 1 malformed" in run("explain", str(log)).output

@@ -1,0 +1,1 @@
+"""What needs no other process but our own children: values, sockets, shared memory."""

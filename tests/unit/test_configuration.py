@@ -1,0 +1,280 @@
+"""Settings from file and environment, and the one line that says what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.configuration import default_of, described_keys, load, password_of
+from shared.errors import SettingsError
+from shared.settings import Endpoint, Settings, parse_endpoint
+from shared.store import connect, shown_url
+
+FULL = """
+ignoreip = ["10.0.0.0/8"]
+ignoreself = false
+ipv6_prefix = 56
+state_dir = "/srv/pinban"
+[redis]
+url = "rediss://redis.example.com:6380/2"
+prefix = "pb"
+username = "pinban"
+[receiver]
+node = "rx2"
+listen = ["udp:0.0.0.0:5514", "unix:/run/pinban/log.sock", "udp:[::]:5514"]
+senders = ["10.0.0.0/24", "2001:db8::/64"]
+workers = 4
+[enforcer]
+node = "rp7"
+backend = "dry-run"
+chains = ["INPUT", "DOCKER-USER"]
+ports = "all"
+protocol = "all"
+[rules.pin]
+maxretry = 8
+findtime = "10m"
+bantime = 3600
+"""
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "pinban.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def complaint(path: str | None, environment: dict[str, str] | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(path, environment or {})
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load(written(tmp_path, ""), {}) == Settings()
+
+
+def test_every_section_is_read(tmp_path: Path) -> None:
+    settings = load(written(tmp_path, FULL), {})
+    assert settings.ignoreip == ("10.0.0.0/8",)
+    assert settings.ignoreself is False
+    assert settings.redis.prefix == "pb"
+    assert settings.receiver.listen[1] == "unix:/run/pinban/log.sock"
+    assert settings.enforcer.ports == "all"
+    assert (settings.rules.pin.maxretry, settings.rules.pin.findtime, settings.rules.pin.bantime) == (
+        8,
+        600_000,
+        3_600_000,
+    )
+
+
+def test_every_key_has_a_description_and_a_default() -> None:
+    keys = dict(described_keys())
+    assert {"ignoreip", "redis.url", "receiver.listen", "enforcer.ports", "rules.pin.bantime"} <= keys.keys()
+    for key, description in keys.items():
+        assert description
+        default_of(key)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "key", "value"),
+    [
+        ("PINBAN_REDIS_URL", "redis://10.0.0.5:6379/0", "redis.url", "redis://10.0.0.5:6379/0"),
+        ("PINBAN_REDIS_URL", '"redis://10.0.0.5:6379/0"', "redis.url", "redis://10.0.0.5:6379/0"),
+        ("PINBAN_REDIS_USERNAME", "1234", "redis.username", "1234"),
+        ("PINBAN_RECEIVER_NODE", "rx9", "receiver.node", "rx9"),
+        ("PINBAN_RECEIVER_NODE", "1", "receiver.node", "1"),
+        ("PINBAN_RECEIVER_NODE", "true", "receiver.node", "true"),
+        ("PINBAN_RECEIVER_WORKERS", "3", "receiver.workers", 3),
+        ("PINBAN_RECEIVER_WRONG_PIN_BYTES", "45", "receiver.wrong_pin_bytes", (45,)),
+        ("PINBAN_RECEIVER_WRONG_PIN_BYTES", "45, 56", "receiver.wrong_pin_bytes", (45, 56)),
+        ("PINBAN_RECEIVER_WRONG_PIN_BYTES", "[45, 56]", "receiver.wrong_pin_bytes", (45, 56)),
+        ("PINBAN_RECEIVER_LISTEN", "udp:0.0.0.0:1", "receiver.listen", ("udp:0.0.0.0:1",)),
+        ("PINBAN_RECEIVER_LISTEN", "udp:0.0.0.0:1,unix:/x", "receiver.listen", ("udp:0.0.0.0:1", "unix:/x")),
+        ("PINBAN_RECEIVER_SENDERS", "", "receiver.senders", ()),
+        ("PINBAN_IGNOREIP", "::1, 10.0.0.0/8", "ignoreip", ("::1", "10.0.0.0/8")),
+        ("PINBAN_IGNOREIP", '["::1"]', "ignoreip", ("::1",)),
+        ("PINBAN_IGNORESELF", "false", "ignoreself", False),
+        ("PINBAN_ENFORCER_PORTS", "443", "enforcer.ports", (443,)),
+        ("PINBAN_ENFORCER_PORTS", "80,443", "enforcer.ports", (80, 443)),
+        ("PINBAN_ENFORCER_PORTS", "all", "enforcer.ports", "all"),
+        ("PINBAN_ENFORCER_BACKEND", "dry-run", "enforcer.backend", "dry-run"),
+        ("PINBAN_RULES_PIN_MAXRETRY", "9", "rules.pin.maxretry", 9),
+        ("PINBAN_RULES_PIN_BANTIME", "1h30m", "rules.pin.bantime", 5_400_000),
+        ("PINBAN_RULES_PIN_BANTIME", "90", "rules.pin.bantime", 90_000),
+    ],
+)
+def test_the_environment_stands_over_the_file(
+    tmp_path: Path, variable: str, text: str, key: str, value: object
+) -> None:
+    found: object = load(written(tmp_path, FULL.replace('protocol = "all"', "")), {variable: text})
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value", "remedy"),
+    [
+        ('ignoreip = "10.0.0.1"', "ignoreip", "'10.0.0.1'", "a list of addresses"),
+        ('ignoreip = ["localhost"]', "ignoreip", "'localhost'", "CIDR"),
+        ('ignoreip = ["10.0.0.1/8"]', "ignoreip", "'10.0.0.1/8'", "host bits"),
+        ('ignoreip = ["fe80::1%eth0"]', "ignoreip", "'fe80::1%eth0'", "without it"),
+        ("ignoreself = 1", "ignoreself", "1", "true or false"),
+        ("ipv6_prefix = 129", "ipv6_prefix", "129", "32 to 128"),
+        ('state_dir = ""', "state_dir", "''", "a folder"),
+        ("redis.url = 5", "redis.url", "5", "redis://HOST"),
+        ('redis.url = "http://x"', "redis.url", "'http://x'", "redis://HOST"),
+        ('redis.prefix = "a b"', "redis.prefix", "'a b'", "32 letters"),
+        ('receiver.node = "a b"', "receiver.node", "'a b'", "a name"),
+        ("receiver.listen = []", "receiver.listen", "[]", "unix:/PATH"),
+        ('receiver.listen = ["tcp:1.2.3.4:5"]', "receiver.listen", "tcp:1.2.3.4:5", "udp:ADDRESS:PORT"),
+        ('receiver.listen = ["udp:1.2.3.4:0"]', "receiver.listen", "udp:1.2.3.4:0", "udp:ADDRESS:PORT"),
+        ('receiver.listen = ["udp:::1:5514"]', "receiver.listen", "udp:::1:5514", "udp:ADDRESS:PORT"),
+        ('receiver.senders = ["10.0.0.0/33"]', "receiver.senders", "'10.0.0.0/33'", "CIDR"),
+        ("receiver.receive_buffer = 1", "receiver.receive_buffer", "1", "4096"),
+        ('receiver.http = "8514"', "receiver.http", "'8514'", "ADDRESS:PORT"),
+        ("receiver.workers = 0", "receiver.workers", "0", "1 to 16"),
+        ("receiver.workers = 2.5", "receiver.workers", "2.5", "1 to 16"),
+        ('receiver.wrong_pin_bytes = ["45"]', "receiver.wrong_pin_bytes", "'45'", "sizes"),
+        ('enforcer.backend = "pf"', "enforcer.backend", "'pf'", "dry-run"),
+        ("enforcer.ports = [0]", "enforcer.ports", "[0]", '"all"'),
+        ('enforcer.ports = "http"', "enforcer.ports", "'http'", '"all"'),
+        ('enforcer.protocol = "all"', "enforcer.protocol", '"all"', 'ports = "all"'),
+        ('enforcer.prefix = "much-too-long-for-a-set"', "enforcer.prefix", "'much-too", "14"),
+        ('enforcer.chains = ["a b"]', "enforcer.chains", "'a b'", "chains"),
+        ("enforcer.maxelem = 1", "enforcer.maxelem", "1", "1024"),
+        ("rules.pin.maxretry = 0", "rules.pin.maxretry", "0", "1 to 1000"),
+        ('rules.pin.findtime = "never"', "rules.pin.findtime", "'never'", "1s to 30d"),
+        ('rules.pin.findtime = "31d"', "rules.pin.findtime", "'31d'", "1s to 30d"),
+        ("rules.pin.bantime = 1", "rules.pin.bantime", "1", "2s to 3650d"),
+        ("rules.pin.bantime = inf", "rules.pin.bantime", "inf", "2s to 3650d"),
+        ("rules.pin.bantime = nan", "rules.pin.bantime", "nan", "2s to 3650d"),
+        ("rules.pin.bantime = true", "rules.pin.bantime", "True", "2s to 3650d"),
+        ("redis = 5", "redis", "int", "write [redis] as a section"),
+        ("rules.pin = 5", "rules.pin", "int", "write [rules.pin] as a section"),
+    ],
+)
+def test_a_bad_setting_is_one_line_with_file_key_value_and_remedy(
+    tmp_path: Path, text: str, key: str, value: str, remedy: str
+) -> None:
+    path = written(tmp_path, text)
+    said = complaint(path)
+    assert said.startswith(f"{path}: {key}")
+    assert value in said
+    assert remedy in said
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("[receivr]", "receivr: there is no such setting; did you mean receiver?"),
+        ("[receiver]\nworker = 2", "receiver.worker: there is no such setting; did you mean receiver.workers?"),
+        ("[rules.pin]\nmax_retry = 2", "did you mean rules.pin.maxretry?"),
+        ("[redis]\nurll = 2", "did you mean redis.url?"),
+        ("xyzzy = 1", "xyzzy: there is no such setting; the README"),
+    ],
+)
+def test_an_unknown_key_suggests_the_one_that_was_meant(tmp_path: Path, text: str, remedy: str) -> None:
+    path = written(tmp_path, text)
+    said = complaint(path)
+    assert said.startswith(f"{path}: ")
+    assert remedy in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "remedy"),
+    [
+        ("PINBAN_RECEIVER_WORKERS", "many", "receiver.workers = 'many' is not a number of processes"),
+        ("PINBAN_RECEIVER_WRONG_PIN_BYTES", "²", "is not a list of body sizes"),
+        ("PINBAN_IGNOREIP", "10.0.0.1,example.org", "ignoreip: 'example.org' is not an IP address"),
+        ("PINBAN_ENFORCER_PORTS", "http", "enforcer.ports"),
+        ("PINBAN_RULES_PIN_FINDTIME", "1e400", "rules.pin.findtime"),
+        ("PINBAN_RULES_PIN_MAXRETRY", "9" * 5000, "rules.pin.maxretry"),
+    ],
+)
+def test_a_bad_variable_is_named(tmp_path: Path, variable: str, text: str, remedy: str) -> None:
+    said = complaint(written(tmp_path, ""), {variable: text})
+    assert said.startswith(f"{variable}: ")
+    assert remedy in said
+
+
+def test_a_variable_does_not_hide_that_the_file_is_wrong(tmp_path: Path) -> None:
+    assert "[receiver] as a section" in complaint(written(tmp_path, "receiver = 5"), {"PINBAN_RECEIVER_NODE": "x"})
+
+
+@pytest.mark.parametrize("content", [b"= 5", b"a = \xff", b'x = "', b"rules.pin.maxretry = " + b"9" * 5000])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "pinban.toml"
+    path.write_bytes(content)
+    assert complaint(str(path)).startswith(f"{path}: is not TOML: ")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.toml", tmp_path):
+        assert complaint(str(path)).startswith(f"{path}: cannot be read (")
+
+
+PASSWORDS = [
+    "redis://:hunter2@h/0",
+    "redis://user:hunter2@h/0",
+    "redis://:hunter2@hunter2@h/0",
+    "redis://:hunter2/hunter2@h/0",
+]
+
+
+@pytest.mark.parametrize("url", PASSWORDS)
+def test_no_error_shows_the_password_of_a_url(tmp_path: Path, url: str) -> None:
+    said = complaint(written(tmp_path, f'redis.url = "x{url}"'))
+    assert "hunter2" not in said
+    assert "hunter2" not in complaint(written(tmp_path, ""), {"PINBAN_REDIS_URL": f"x{url}"})
+
+
+@pytest.mark.parametrize("url", PASSWORDS)
+def test_the_url_is_shown_without_its_password(tmp_path: Path, url: str) -> None:
+    assert "hunter2" not in shown_url(load(written(tmp_path, f'redis.url = "{url}"'), {}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h:abc/0",
+        "redis://h:99999999/0",
+        "redis://h?socket_timeout=abc",
+        "redis://:hunter2/x@h",
+        "redis://h?x=1",
+    ],
+)
+def test_a_url_that_the_client_does_not_understand_is_a_bad_setting(tmp_path: Path, url: str) -> None:
+    settings = load(written(tmp_path, f'redis.url = "{url}"'), {})
+    with pytest.raises(SettingsError, match=r"redis\.url") as caught:
+        connect(settings, "test", 0.1)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_password_is_the_first_line_of_its_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2 \nnot this\n", encoding="utf-8")
+    assert password_of(load(written(tmp_path, f'redis.password_file = "{secret}"'), {})) == "hunter2"
+    assert password_of(Settings()) is None
+
+
+def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(SettingsError, match=r"redis\.password_file = .*missing.* cannot be read"):
+        password_of(load(written(tmp_path, f'redis.password_file = "{missing}"'), {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("udp:127.0.0.1:5514", Endpoint("udp", "127.0.0.1", 5514)),
+        ("udp:[::1]:5514", Endpoint("udp", "::1", 5514)),
+        ("unix:/run/pinban/log.sock", Endpoint("unix", "/run/pinban/log.sock")),
+    ],
+)
+def test_an_endpoint_reads_back_as_it_is_written(text: str, endpoint: Endpoint) -> None:
+    assert parse_endpoint(text) == endpoint
+    assert str(endpoint) == text

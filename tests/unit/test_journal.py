@@ -1,0 +1,334 @@
+"""What a worker took in survives it: nothing lost, nothing doubled, wherever it was killed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from itertools import count
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import receiver.inbox
+import receiver.ingest
+import receiver.journal
+from receiver.failures import Failure, pack, unpack
+from receiver.inbox import BATCH
+from receiver.ingest import Sorter, recover
+from receiver.journal import INTAKE, MAX_ATTEMPTS, QUEUE_LENGTH, RECORD_BYTES, Journal, Row, Slot
+from shared.addresses import counted_network
+from shared.settings import Settings
+from tests.unit.children import Child, killed_at
+
+FILES = tuple(str(module.__file__) for module in (receiver.inbox, receiver.ingest, receiver.journal))
+
+SETTINGS = msgspec.structs.replace(Settings(), ignoreself=False)
+
+LINE = (
+    b'{"v":1,"id":"%s","ip":"203.0.113.7","m":"POST","k":"conference","a":"meet","s":"403","us":"403","l":"45","p":"1"}'
+)
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal(2)
+
+
+@pytest.fixture
+def slot(journal: Journal) -> Slot:
+    return journal.slots[0]
+
+
+@pytest.fixture
+def inlet() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inlet:
+        inlet.bind(("127.0.0.1", 0))
+        yield inlet
+
+
+def send(inlet: socket.socket, *datagrams: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
+        for datagram in datagrams:
+            outlet.sendto(datagram, inlet.getsockname())
+
+
+def lines(first: int, number: int) -> list[bytes]:
+    return [LINE % b"%d" % i for i in range(first, first + number)]
+
+
+def queued(slot: Slot) -> list[bytes]:
+    return slot.oldest(QUEUE_LENGTH)[1]
+
+
+def queued_ids(slot: Slot) -> list[str]:
+    return [unpack(record).id for record in queued(slot)]
+
+
+def settle_all(slot: Slot, outcome: str = "counted") -> None:
+    head, records = slot.oldest(QUEUE_LENGTH)
+    slot.settle(head, [outcome] * len(records), 0)
+
+
+def test_a_row_adds_and_reads_back() -> None:
+    row = Row(memoryview(bytearray(8 * 7)).cast("Q"), ("a", "b", "c"))
+    row.commit({"a": 1, "c": 5})
+    row.commit({"a": 1, "b": 2})
+    assert row.read() == {"a": 2, "b": 2, "c": 5}
+    assert row.get("c") == 5
+
+
+def test_a_commit_cut_short_at_any_line_is_whole_or_never_was() -> None:
+    journal = Journal(1)
+    row = journal.slots[0].intake
+    expected = 0
+    for line in count():
+        killed = killed_at(line, FILES, lambda: row.commit(dict.fromkeys(INTAKE, 1)))
+        values = set(row.read().values())
+        assert values in ({expected}, {expected + 1})
+        [expected] = values
+        if not killed:
+            break
+    assert line > 10
+
+
+def test_failures_wait_in_order_until_they_are_settled(slot: Slot) -> None:
+    slot.commit({}, [b"one", b"two", b"three"])
+    assert slot.waiting == 3
+    head, records = slot.oldest(2)
+    assert records == [b"one", b"two"]
+    assert slot.oldest(2) == (head, records)
+    slot.settle(head, ["counted", "expired"], 1)
+    assert queued(slot) == [b"three"]
+    assert slot.outcomes.read() == {"head": 2, "counted": 1, "expired": 1, "queue_dropped": 0, "bans": 1}
+
+
+def test_a_full_queue_drops_the_oldest_and_counts_them_exactly(slot: Slot) -> None:
+    slot.commit({}, [b"%d" % i for i in range(QUEUE_LENGTH - 1)])
+    slot.commit({}, [b"%d" % i for i in range(QUEUE_LENGTH - 1, QUEUE_LENGTH + 9)])
+    assert slot.waiting == QUEUE_LENGTH
+    assert queued(slot) == [b"%d" % i for i in range(9, QUEUE_LENGTH + 9)]
+    assert slot.outcomes.get("queue_dropped") == 9
+
+
+def test_failures_dropped_while_they_were_being_counted_have_one_outcome(slot: Slot) -> None:
+    slot.commit({}, [b"old"] * QUEUE_LENGTH)
+    head, records = slot.oldest(10)
+    slot.commit({}, [b"new"] * 4)
+    slot.settle(head, ["counted"] * len(records), 0)
+    assert slot.outcomes.read() == {"head": 10, "counted": 6, "expired": 0, "queue_dropped": 4, "bans": 0}
+    assert slot.waiting == QUEUE_LENGTH - 6
+
+
+def test_failures_all_dropped_while_they_were_being_counted_are_not_counted_too(slot: Slot) -> None:
+    slot.commit({}, [b"old"] * QUEUE_LENGTH)
+    head, records = slot.oldest(3)
+    slot.commit({}, [b"new"] * 5)
+    slot.settle(head, ["counted"] * len(records), 0)
+    assert slot.outcomes.read() == {"head": 5, "counted": 0, "expired": 0, "queue_dropped": 5, "bans": 0}
+
+
+@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 700), st.integers(0, 700)), max_size=20))
+def test_every_failure_that_was_queued_ends_in_one_outcome(steps: list[tuple[int, int, int]]) -> None:
+    slot = SHARED.slots[0]
+    settle_all(slot)
+    before = slot.outcomes.read()
+    sent = 0
+    for put, take, late in steps:
+        slot.commit({}, [b"x"] * put * 20)
+        head, records = slot.oldest(take * 20)
+        slot.commit({}, [b"x"] * late)
+        sent += 20 * put + late
+        slot.settle(head, ["counted"] * len(records), 0)
+    after = slot.outcomes.read()
+    gone = sum(after[name] - before[name] for name in ("counted", "expired", "queue_dropped"))
+    assert gone + slot.waiting == sent
+    assert after["head"] - before["head"] == gone
+
+
+SHARED = Journal(1)
+
+
+def test_the_totals_are_those_of_all_slots(journal: Journal) -> None:
+    for slot in journal.slots:
+        slot.commit({"received": 2, "wrong_pin": 1, "other": 1}, [b"x"])
+    settle_all(journal.slots[1])
+    totals = journal.totals()
+    assert (totals["received"], totals["wrong_pin"], totals["other"]) == (4, 2, 2)
+    assert (totals["queued"], totals["counted"]) == (1, 1)
+    assert not {"head", "tail", "batch"} & totals.keys()
+
+
+def test_a_slot_has_one_owner_and_is_free_when_it_dies(journal: Journal, slot: Slot) -> None:
+    def claim(child: Child) -> None:
+        assert journal.claim(slot)
+        child.tell()
+        child.pause()
+
+    child = Child(claim)
+    child.wait_told()
+    assert not journal.claim(slot)
+    assert journal.claim(journal.slots[1])
+    child.kill()
+    assert journal.claim(slot)
+
+
+def test_a_released_slot_can_be_claimed_by_another(journal: Journal, slot: Slot) -> None:
+    def claim(child: Child) -> None:
+        assert not journal.claim(slot)
+        child.tell()
+        child.pause()
+        assert journal.claim(slot)
+
+    assert journal.claim(slot)
+    child = Child(claim)
+    child.wait_told()
+    journal.release(slot)
+    child.go_on()
+    assert child.end() == 0
+
+
+def test_what_a_killed_worker_received_is_its_heirs(journal: Journal, slot: Slot, inlet: socket.socket) -> None:
+    def receive(child: Child) -> None:
+        assert journal.claim(slot)
+        assert slot.receive(inlet) == 3
+        child.tell()
+        child.pause()
+
+    send(inlet, *lines(0, 3))
+    child = Child(receive)
+    child.wait_told()
+    child.kill()
+    assert slot.left_over()
+    assert journal.claim(slot)
+    assert [data for _, _, data in slot.datagrams()] == lines(0, 3)
+    recover(slot, Sorter(SETTINGS))
+    assert queued_ids(slot) == ["0", "1", "2"]
+    assert not list(slot.datagrams())
+    assert slot.intake.get("received") == 3
+
+
+class Interrupted(Row):
+    """Stops in front of the commit."""
+
+    child: Child
+
+    def commit(self, added: object) -> None:
+        self.child.tell()
+        self.child.pause()
+
+
+def test_a_worker_killed_between_queue_and_commit_leaves_its_inbox_to_do(
+    journal: Journal, slot: Slot, inlet: socket.socket
+) -> None:
+    def sort(child: Child) -> None:
+        slot.intake = Interrupted(slot.intake._words, INTAKE)
+        slot.intake.child = child
+        slot.receive(inlet)
+        Sorter(SETTINGS).sort(slot)
+
+    send(inlet, *lines(0, 3))
+    child = Child(sort)
+    child.wait_told()
+    child.kill()
+    assert (slot.waiting, slot.intake.get("received")) == (0, 0)
+    recover(slot, Sorter(SETTINGS))
+    assert queued_ids(slot) == ["0", "1", "2"]
+
+
+def test_wherever_a_worker_is_killed_every_datagram_is_taken_in_once(slot: Slot, inlet: socket.socket) -> None:
+    sorter = Sorter(SETTINGS)
+
+    def work() -> None:
+        slot.receive(inlet)
+        sorter.sort(slot)
+
+    def inherit(_: Child) -> None:
+        recover(slot, sorter)
+        work()  # what the worker did not come to
+
+    sent = 0
+    for line in count():
+        send(inlet, *lines(sent, 2), b"garbage")
+        killed = killed_at(line, FILES, work)
+        assert Child(inherit).end() == 0
+        assert queued_ids(slot) == [str(sent), str(sent + 1)], f"killed at line {line}"
+        settle_all(slot)
+        sent += 2
+        assert slot.intake.get("received") == sent * 3 // 2
+        assert slot.intake.get("malformed") == sent // 2
+        if not killed:
+            break
+    assert line > 100
+
+
+def test_a_failure_without_an_id_has_the_same_one_for_the_heir(slot: Slot, inlet: socket.socket) -> None:
+    combined = b'203.0.113.7 - - [x] "POST /api/client/v2/conferences/a/request_token HTTP/1.1" 403 45 "-" "-"'
+    send(inlet, combined, combined)
+    slot.receive(inlet)
+    first, second = ([id_ for id_, _, _ in slot.datagrams()] for _ in range(2))
+    assert first == second
+    assert len(set(first)) == 2
+    Sorter(SETTINGS).sort(slot)
+    assert queued_ids(slot) == first
+    send(inlet, combined)
+    slot.receive(inlet)
+    assert not {id_ for id_, _, _ in slot.datagrams()} & set(first)
+
+
+def test_two_runs_never_make_the_same_id(inlet: socket.socket) -> None:
+    ids = set()
+    for journal in (Journal(1), Journal(1)):
+        send(inlet, b"x")
+        journal.slots[0].receive(inlet)
+        ids |= {id_ for id_, _, _ in journal.slots[0].datagrams()}
+    assert len(ids) == 2
+
+
+def test_an_inbox_that_kills_its_workers_is_given_up_and_counted(slot: Slot, inlet: socket.socket) -> None:
+    send(inlet, *lines(0, 2))
+    slot.receive(inlet)
+    for _ in range(MAX_ATTEMPTS):
+        assert slot.attempt()  # and its worker dies
+    recover(slot, Sorter(SETTINGS))
+    assert (slot.intake.get("received"), slot.intake.get("abandoned")) == (2, 2)
+    assert not slot.left_over()
+
+
+def test_attempts_are_counted_anew_for_each_batch(slot: Slot, inlet: socket.socket) -> None:
+    sorter = Sorter(SETTINGS)
+    for first in range(0, 2 * MAX_ATTEMPTS + 2, 2):
+        send(inlet, *lines(first, 2))
+        slot.receive(inlet)
+        recover(slot, sorter)
+    assert slot.intake.get("abandoned") == 0
+    assert slot.waiting == 2 * MAX_ATTEMPTS + 2
+
+
+def test_a_batch_full_of_failures_is_queued_whole(slot: Slot, inlet: socket.socket) -> None:
+    send(inlet, *lines(0, BATCH))
+    assert slot.receive(inlet) == BATCH
+    assert Sorter(SETTINGS).sort(slot) == BATCH
+    assert queued_ids(slot) == [str(i) for i in range(BATCH)]
+
+
+texts = st.text(max_size=200) | st.text("\U0001f600ä\U00020000", min_size=60, max_size=200)
+
+
+@given(texts, texts, st.ip_addresses(v=6).map(str), st.integers(0, 2**63), st.integers(32, 128))
+def test_no_failure_is_too_long_for_its_record(id_: str, alias: str, address: str, now_ms: int, prefix: int) -> None:
+    failure = Failure(counted_network(address, prefix), "registration", id_, address, alias, now_ms)
+    packed = pack(failure)
+    assert len(packed) <= RECORD_BYTES - 2
+    read = unpack(packed)
+    assert (read.network, read.rule, read.rp, read.received_ms) == (failure.network, failure.rule, address, now_ms)
+    assert not any(c.isspace() or not c.isprintable() for c in read.id + read.alias)
+
+
+def test_the_last_record_of_the_queue_takes_the_longest_failure(slot: Slot) -> None:
+    longest = pack(
+        Failure(counted_network("2001:db8::1"), "pin", "\U0001f600" * 64, "x" * 39, "\U0001f600" * 64, 2**63)
+    )
+    slot.commit({}, [longest] * (QUEUE_LENGTH + 1))
+    assert queued(slot) == [longest] * QUEUE_LENGTH

@@ -1,0 +1,92 @@
+"""Every datagram ends in one outcome; only a wrong PIN of a counted address goes on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from receiver.failures import unpack
+from receiver.ingest import Sorter
+from receiver.journal import Journal, Slot
+from shared.settings import Settings
+
+DEFAULTS = msgspec.structs.replace(Settings(), ignoreself=False)
+
+
+def line(**changed: str) -> bytes:
+    fields: dict[str, Any] = {"v": 1, "id": "i", "ip": "203.0.113.7", "m": "POST", "k": "conference", "a": "Meet.Alice"}
+    fields |= {"s": "403", "us": "403", "l": "45", "p": "1"} | changed
+    return msgspec.json.encode(fields)
+
+
+@pytest.fixture
+def inlet() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inlet:
+        inlet.bind(("127.0.0.1", 0))
+        yield inlet
+
+
+def outcomes(inlet: socket.socket, settings: Settings, *datagrams: bytes) -> tuple[dict[str, int], Slot]:
+    """What became of the datagrams, without what did not happen."""
+    slot = Journal(1).slots[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
+        for datagram in datagrams:
+            outlet.sendto(datagram, inlet.getsockname())
+    assert slot.receive(inlet) == len(datagrams)
+    Sorter(settings).sort(slot)
+    tally = {name: value for name, value in slot.intake.read().items() if value and name not in {"tail", "batch"}}
+    assert tally.pop("received") == sum(tally.values()) == len(datagrams)
+    return tally, slot
+
+
+def test_each_class_is_counted_under_its_name(inlet: socket.socket) -> None:
+    tally, slot = outcomes(
+        inlet,
+        DEFAULTS,
+        line(),
+        line(p="0", l="73"),
+        line(s="404", us="404"),
+        line(k="registration"),
+        line(s="200", us="200"),
+        line(m="other"),
+        b"garbage",
+        b"",
+    )
+    assert tally == {
+        "wrong_pin": 1, "pin_prompt": 1, "unknown_alias": 1, "registration": 1, "joined": 1, "other": 1, "malformed": 2,
+    }  # fmt: skip
+    assert slot.waiting == 1
+
+
+def test_a_failure_says_who_where_and_by_way_of_whom(inlet: socket.socket) -> None:
+    _, slot = outcomes(inlet, DEFAULTS, line())
+    [record] = slot.oldest(9)[1]
+    failure = unpack(record)
+    assert (failure.network, failure.rule, failure.id) == ("203.0.113.7", "pin", "i")
+    assert (failure.rp, failure.alias) == ("127.0.0.1", "meet.alice")
+
+
+def test_a_stranger_is_refused_unread(inlet: socket.socket) -> None:
+    receiver = msgspec.structs.replace(DEFAULTS.receiver, senders=("198.51.100.0/24",))
+    tally, slot = outcomes(inlet, msgspec.structs.replace(DEFAULTS, receiver=receiver), line(), b"garbage")
+    assert tally == {"refused": 2}
+    assert slot.waiting == 0
+
+
+@pytest.mark.parametrize("address", ["198.51.100.9", "::ffff:198.51.100.9", "2001:db8:1:2:3::9"])
+def test_an_address_of_ignoreip_is_never_counted(inlet: socket.socket, address: str) -> None:
+    settings = msgspec.structs.replace(DEFAULTS, ignoreip=("198.51.100.0/24", "2001:db8:1:2::1"))
+    tally, slot = outcomes(inlet, settings, line(ip=address))
+    assert (tally, slot.waiting) == ({"ignored": 1}, 0)
+
+
+def test_an_address_of_this_host_is_never_counted(inlet: socket.socket) -> None:
+    settings = msgspec.structs.replace(Settings(), ignoreip=())
+    tally, _ = outcomes(inlet, settings, line(ip="127.0.0.1"))
+    assert tally == {"ignored": 1}
+    tally, _ = outcomes(inlet, msgspec.structs.replace(settings, ignoreself=False), line(ip="127.0.0.1"))
+    assert tally == {"wrong_pin": 1}
