@@ -1,6 +1,6 @@
 """Keeping the firewall in agreement with the ledger: what the threads of the enforcer do. No parsing, no policy.
 
-One lock guards the position, the desired bans and the firewall's sets: whoever changes one changes all three.
+One lock guards the position, the desired bans and changes of the firewall's sets: whoever changes one changes all.
 """
 
 from __future__ import annotations
@@ -83,11 +83,10 @@ class Agent:
             for data in events:
                 event = self._decoded(data)
                 step = Step.IGNORE if event is None else self._position.step(event)
-                if step is Step.RESYNC:
+                if step is Step.RESYNC and complete:
                     self.tally["gaps"] += 1
                     complete = False
-                    break
-                if step is Step.IGNORE or event is None or isinstance(event, Beat):
+                if not complete or step is Step.IGNORE or event is None or isinstance(event, Beat):
                     continue
                 self.tally["events"] += 1
                 self._position.moved(event.stamp)
@@ -107,11 +106,14 @@ class Agent:
         for what in self._firewall.install():
             self.tally["repairs"] += 1
             _log.warning("firewall: put back %s", what)
+        # First without the lock, which new bans need; only if something seems wrong, once more with it.
+        actual = self._firewall.bans()
         with self._lock:
             if self._position.stamp is None:
                 return
-            actual, now_ms = self._firewall.bans(), monotonic_ms()
-            change = plan(self._desired.left(now_ms), actual)
+            change = plan(self._desired.left(monotonic_ms()), actual)
+            if change:
+                change = plan(self._desired.left(monotonic_ms()), self._firewall.bans())
             if change:
                 self.tally["repairs"] += 1
                 _log.warning("firewall: put back %d bans, removed %d that the ledger does not have",
@@ -121,8 +123,7 @@ class Agent:
 
     def bans_in_kernel(self) -> int:
         """How many networks the firewall drops now."""
-        with self._lock:
-            return self._firewall.count()
+        return self._firewall.count()
 
     def _decoded(self, data: bytes) -> Event | None:
         try:

@@ -21,6 +21,7 @@ from shared.keys import Keys
 from shared.logs import Sparingly
 from shared.settings import Settings
 from shared.store import connect, translated
+from shared.urgency import be_quick
 
 #: Beats come every two seconds; after this long without one the connection is not believed any more, s.
 SILENCE_S = 6.0
@@ -57,6 +58,7 @@ class Follower(threading.Thread):
 
     def run(self) -> None:
         """Follow; after any failure rest and begin anew with a snapshot."""
+        be_quick()
         while not self._stopping.is_set():
             try:
                 self._follow()

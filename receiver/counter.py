@@ -20,6 +20,7 @@ from shared.durations import Milliseconds
 from shared.errors import StoreError
 from shared.logs import Sparingly
 from shared.settings import Settings
+from shared.urgency import be_quick
 
 #: Failures counted in one round trip at most.
 _BATCH = 512
@@ -78,6 +79,8 @@ class Counter(threading.Thread):
 
     def run(self) -> None:
         """Count until told to finish."""
+        be_quick()
+        self._prepare()
         while True:
             self.moved_at = time.monotonic()
             with self._wake:
@@ -93,6 +96,14 @@ class Counter(threading.Thread):
                 elif not busy and not self._news:
                     self._wake.wait(1.0)
                 self._news = False
+
+    def _prepare(self) -> None:
+        """Connect and load the scripts, so that the first failure need not wait for that."""
+        try:
+            self._counts.prepare()
+            self._ledger.prepare()
+        except StoreError as error:
+            self._seldom.warning("store", "%s; failures wait", error)
 
     def _release(self, empty: list[Slot]) -> None:
         for slot in empty:
@@ -118,17 +129,16 @@ class Counter(threading.Thread):
         return True
 
     def _count(self, failures: list[Failure], now_ms: int) -> int:
-        bans = 0
-        for counted in self._counts.count(failures, now_ms):
-            rule = self._rules[counted.rule]
+        counted = self._counts.count(failures, now_ms)
+        verdicts = [verdict for each in counted if (verdict := decide(each, self._rules[each.rule]))]
+        bans = sum(self._ban(verdict) for verdict in verdicts)
+        for each in counted:  # after the bans, which are in a hurry
+            rule = self._rules[each.rule]
+            rooms = _rooms(failures, each.network)
             self._sparingly.say(
-                logging.INFO,
-                "failure", "failure %s: %s, %d of %d in %s", counted.network, _rooms(failures, counted.network),
-                counted.count, rule.maxretry, rule.findtime,
+                logging.INFO, "failure", "failure %s: %s, %d of %d in %s",
+                each.network, rooms, each.count, rule.maxretry, rule.findtime,
             )  # fmt: skip
-            verdict = decide(counted, rule)
-            if verdict is not None:
-                bans += self._ban(verdict)
         return bans
 
     def _ban(self, verdict: Verdict) -> bool:

@@ -25,6 +25,11 @@ class Counts:
         self._script = lua("receiver", "count")
         self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
 
+    def prepare(self) -> None:
+        """Have Redis know the script before it is needed."""
+        with translated(self._settings):
+            self._client.script_load(self._script)
+
     def count(self, failures: Iterable[Failure], now_ms: int) -> list[Counted]:
         """Count failures and tell where each address stands; one round trip.
 

@@ -22,6 +22,7 @@ from shared.errors import AddressError
 from shared.logs import Sparingly
 from shared.settings import Settings
 from shared.spared import Spared
+from shared.urgency import be_ordinary, be_quick
 
 #: How often the sockets are looked at although nothing woke us: another worker may have slept on its wake-up, s.
 _GLANCE_S = 0.2
@@ -99,6 +100,7 @@ class Ingest(threading.Thread):
         self._counter = counter
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log)
+        self._flooded = False
         self.slot: Slot | None = None  #: ours, once we have one
         self.moved_at = time.monotonic()  #: when the loop last came round, s
 
@@ -109,6 +111,7 @@ class Ingest(threading.Thread):
 
     def run(self) -> None:
         """Read and sort."""
+        be_quick()
         slot = self._claimed()
         if slot is None:
             return
@@ -121,19 +124,27 @@ class Ingest(threading.Thread):
             while not self._stopping.is_set():
                 self.moved_at = time.monotonic()
                 poll.poll(_GLANCE_S)
-                for source in self._sockets:
-                    self._drain(source, slot)
+                drained = [self._drain(source, slot) for source in self._sockets]
+                self._yield_in_a_flood(not all(drained))
 
-    def _drain(self, source: socket, slot: Slot) -> None:
+    def _drain(self, source: socket, slot: Slot) -> bool:
+        """Read what a socket has; False when it has more than one turn allows."""
         for _ in range(_ROUNDS):
             try:
                 if not slot.receive(source):
-                    return
+                    return True
             except OSError as error:
                 self._sparingly.warning("receive", "cannot read %s: %s", source.getsockname(), error)
-                return
+                return True
             if self._sorter.sort(slot):
                 self._counter.more()
+        return False
+
+    def _yield_in_a_flood(self, flooded: bool) -> None:
+        """In a flood this thread works all the time, and must not keep Redis from a processor."""
+        if flooded != self._flooded:
+            self._flooded = flooded
+            (be_ordinary if flooded else be_quick)()
 
     def _claimed(self) -> Slot | None:
         """A slot without an owner, what was left in its inbox dealt with; waits while a reload has them all in use."""

@@ -33,10 +33,17 @@ class Ledger:
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._settings = settings
+        self._client = client
         self._keys = Keys(settings.redis.prefix)
         self._ban = client.register_script(lua("receiver", "ban"))
         self._unban = client.register_script(lua("receiver", "unban"))
         self._beat = client.register_script(lua("receiver", "beat"))
+
+    def prepare(self) -> None:
+        """Have Redis know the scripts before they are needed."""
+        with translated(self._settings):
+            for script in (self._ban, self._unban, self._beat):
+                self._client.script_load(script.script)
 
     def ban(  # the facts of a ban, each once
         self, network: Network, bantime_ms: int, rule: str, evidence: str, by: str, *, lengthen: bool = False

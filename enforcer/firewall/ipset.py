@@ -33,7 +33,7 @@ _MAXELEM = re.compile(r" maxelem (\d+)")
 
 
 class Ipsets:
-    """The sets `<prefix>4` and `<prefix>6`, and the marker `<prefix>@<epoch>`. For one thread at a time.
+    """The sets `<prefix>4` and `<prefix>6`, and the marker `<prefix>@<epoch>`. Changes are for one thread at a time.
 
     Every method raises FirewallError with ipset's own words and a remedy.
     """

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from shared.errors import FirewallError
+from shared.urgency import be_quick
 
 #: How long the child that stays may take to answer, s.
 ANSWER_S = 1.0
@@ -49,6 +50,7 @@ class Conversation:
                     stderr=subprocess.PIPE,
                     bufsize=0,
                 )
+                be_quick(self._child.pid)
             assert self._child.stdin is not None
             self._child.stdin.write((lines + test).encode())
             answer = _ANSWER.search(self._read_line())

@@ -34,7 +34,7 @@ _log = logging.getLogger("pinban.enforcer")
 
 
 class IptablesFirewall:
-    """Implements Firewall with ipset and iptables-legacy. For one thread at a time.
+    """Implements Firewall with ipset and iptables-legacy. Only `apply` is for one thread at a time.
 
     In chain `<prefix>`, packets from a member to the ports and from the ports to a member are dropped; jumps go from
     the first place of every chain of `chains`, and of OUTPUT if INPUT is one of them. On a host without IPv6 there

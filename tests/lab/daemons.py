@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.lab.http1 import Connection
+from tests.lab.http1 import Answer, Connection
 from tests.lab.netns import Namespace
 from tests.lab.process import Process
 from tests.lab.redis_server import RedisServer
@@ -45,11 +45,21 @@ class Receiver(Process):
         super().__init__("receiver", _command("receiver", settings, directory), directory, namespace)
 
     def is_ready(self) -> bool:
-        return self.get("/readyz") is not None
+        return self.status("/readyz") == 200
 
     def get(self, path: str) -> bytes | None:
         """The body of a page of its HTTP side; None unless it answered with 200."""
-        return self._namespace.call(lambda: _get(path))
+        answer = self._namespace.call(lambda: _get(path))
+        return answer.body if answer and answer.status == 200 else None
+
+    def status(self, path: str) -> int:
+        """The status of a page of its HTTP side; 0 without an answer."""
+        answer = self._namespace.call(lambda: _get(path))
+        return answer.status if answer else 0
+
+    def workers(self) -> list[int]:
+        """The processes that gunicorn manages."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
 
 class Enforcer(Process):
@@ -90,10 +100,9 @@ def _command(name: str, settings: Settings, directory: Path) -> list[str]:
     return [str(Path(sys.executable).with_name(f"pinban-{name}")), "-c", str(file)]
 
 
-def _get(path: str) -> bytes | None:
+def _get(path: str) -> Answer | None:
     try:
         with Connection(*HTTP) as connection:
-            answer = connection.ask("GET", path)
+            return connection.ask("GET", path)
     except OSError:
         return None
-    return answer.body if answer and answer.status == 200 else None

@@ -1,0 +1,92 @@
+"""What an operator sees of a lab: the ledger and the counters in Redis, the nodes, the commands. Decides nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from tests.lab.clients import guess
+from tests.lab.http1 import Answer
+from tests.lab.kernel import members
+from tests.lab.lab import Lab
+from tests.lab.process import wait_until
+from tests.lab.redis_server import RedisServer
+
+
+def program(name: str) -> str:
+    """A command of ours."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def operate(lab: Lab, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `pinban` with these words on the receiver's host."""
+    settings = str(lab.directory / "receiver.toml")
+    return lab.core.namespace.run([program("pinban"), "-c", settings, *words], check=False)
+
+
+def counted(server: RedisServer, address: str) -> int:
+    """What `GET pinban:count:{address}:pin` says; 0 when it says nothing."""
+    with server.client() as client:
+        return int(client.get(f"pinban:count:{{{address}}}:pin") or 0)
+
+
+def window(server: RedisServer, address: str) -> dict[str, float]:
+    """The failures of an address: id -> ms of Redis TIME."""
+    with server.client() as client:
+        members = client.zrange(f"pinban:window:{{{address}}}:pin", 0, -1, withscores=True)
+        return {member.decode().split(" ")[0]: score for member, score in members}
+
+
+def ledger(server: RedisServer) -> set[str]:
+    """Who is banned now."""
+    with server.client() as client:
+        now_ms = client.time()[0] * 1_000
+        return {member.decode() for member in client.zrangebyscore("{pinban}:bans", now_ms, "+inf")}
+
+
+def node(server: RedisServer, name: str) -> dict[str, str]:
+    """The hash that a daemon writes about itself."""
+    with server.client() as client:
+        return {key.decode(): value.decode() for key, value in client.hgetall(f"{{pinban}}:node:{name}").items()}
+
+
+def number(server: RedisServer, name: str, field: str) -> int:
+    """A number in a daemon's hash; 0 while it has not reported."""
+    return int(node(server, name).get(field, 0))
+
+
+def dropped_everywhere(lab: Lab, address: str) -> bool:
+    """Whether the kernel of every reverse proxy holds this ban."""
+    return all(address in members(rp.host.namespace) for rp in lab.rps)
+
+
+def await_ban(lab: Lab, address: str, seconds: float = 5.0) -> None:
+    """Return as soon as every kernel drops it; LabError after the given seconds."""
+    wait_until(partial(dropped_everywhere, lab, address), f"every kernel drops {address}", seconds)
+
+
+def new_source(lab: Lab, last: int) -> str:
+    """One more address for the attacker's host: 198.51.100.last."""
+    address = f"198.51.100.{last}"
+    lab.attacker.namespace.configure(f"addr add {address}/24 dev outside")
+    return address
+
+
+def guesses(lab: Lab, source: str, pins: range, *, timeout: float = 2.0) -> list[Answer | None]:
+    """One guess for each PIN, through each reverse proxy in turn."""
+    addresses = lab.addresses()
+
+    def run() -> list[Answer | None]:
+        return [
+            guess(addresses[turn % len(addresses)], f"9{pin:05}", source=source, timeout=timeout)
+            for turn, pin in enumerate(pins)
+        ]
+
+    return lab.attacker.namespace.call(run)
+
+
+def unanswered(lab: Lab, source: str) -> bool:
+    """Whether no reverse proxy answers a guess; each is listened to for a quarter of a second."""
+    return guesses(lab, source, range(len(lab.rps)), timeout=0.25) == [None] * len(lab.rps)
