@@ -1,0 +1,128 @@
+"""Rules of one's own: fail2ban's failregex, matched in linear time. Pure.
+
+A pattern means what it means to fail2ban 1.0 (usedns = no name is ever resolved), with these differences:
+`\\b` knows ASCII letters only; `\\Z` is the line's end (fail2ban never matches it: it searches the line with its line
+feed); an ignoreregex is searched for both in the whole line and in what prefregex leaves of it; a line is judged by
+itself, so what only gives a name to a later line (<F-NOFAIL>, <F-MLFGAINED>) counts nothing, and a pattern without an
+address of its own finds nothing.
+
+    line -> failregex_dates -> prefregex -> failregex, ignoreregex -> address
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from receiver.failregex_dates import without_date
+from receiver.failregex_re2 import ALTERNATIVE, Pattern
+from receiver.failregex_syntax import refusal
+from shared.errors import FailregexError
+
+#: Groups that hold an address, the most telling first.
+_ADDRESSES = ("ip4", "ip6", "host", "dns", "fid")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a failregex found in a line."""
+
+    address: str  #: as the line has it, not yet validated
+    user: str | None
+    nofail: bool  #: a line that only names who a later one is about, or one of success: it counts nothing
+
+
+class Filter:
+    """The patterns of a rule."""
+
+    def __init__(self, failregex: Sequence[Pattern], ignoreregex: Sequence[Pattern], prefregex: Pattern | None) -> None:
+        self._failregex = tuple(failregex)
+        self._ignoreregex = tuple(ignoreregex)
+        self._prefregex = prefregex
+
+    def match(self, line: str) -> Found | None:
+        """What the first failregex that matches found; None if none does, or none that names an address."""
+        # fail2ban searches a line with its line feed, so that \s and \W at the end of a pattern find one.
+        one = without_date(line.rstrip("\r\n").replace("\n", " ")) + "\n"
+        text = whole = one.encode("utf-8", "replace")
+        before: Mapping[str, str] = {}
+        if self._prefregex is not None:
+            prefix = self._prefregex.search(whole)
+            if prefix is None:
+                return None
+            before = prefix
+            if prefix.get("content"):
+                text = (prefix["content"] + "\n").encode()
+        for pattern in self._failregex:
+            found = pattern.search(text)
+            if found is not None:
+                return None if self._ignored(whole, text) else _found({**before, **found})
+        return None
+
+    def _ignored(self, whole: bytes, text: bytes) -> bool:
+        return any(
+            pattern.search(whole) is not None or (text is not whole and pattern.search(text) is not None)
+            for pattern in self._ignoreregex
+        )
+
+
+def compile_filter(failregex: Sequence[str], ignoreregex: Sequence[str] = (), prefregex: str = "") -> Filter:
+    """The filter of these patterns. FailregexError names the one that cannot be matched exactly, why, and what helps.
+
+    A failregex names an address by <HOST> or one of its like, itself or in prefregex; or it belongs to a connection
+    (<F-MLFID>), and then is known but counts nothing.
+    """
+    if not failregex:
+        raise FailregexError("failregex is empty; give one pattern per line, with <HOST> where the address stands")
+    prefix = Pattern(prefregex) if prefregex else None
+    shared = prefix.names if prefix else frozenset()
+    compiled = []
+    for source in failregex:
+        pattern = Pattern(source)
+        if not _names_an_address(pattern.names | shared) and "mlfid" not in pattern.names | shared:
+            raise _no_address(source)
+        compiled.append(pattern)
+    if not any(_names_an_address(pattern.names | shared) for pattern in compiled):
+        raise _no_address(failregex[0])
+    return Filter(compiled, [Pattern(source) for source in ignoreregex], prefix)
+
+
+def patterns_of(text: str) -> list[str]:
+    """The patterns of a setting, one per line; blanks around them are no part of them."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _names_an_address(names: frozenset[str]) -> bool:
+    return any(name.removeprefix(ALTERNATIVE).rstrip("_0123456789") in ("ip", "host", "dns", "fid") for name in names)
+
+
+def _no_address(source: str) -> FailregexError:
+    return refusal(source, "has no <HOST>", "put <HOST> where the client's address stands")
+
+
+def _found(groups: Mapping[str, str]) -> Found | None:
+    named = dict(groups)
+    for name in sorted(groups):
+        if name.startswith(ALTERNATIVE):
+            plain = name.removeprefix(ALTERNATIVE)
+            stem, _, number = plain.rpartition("_")
+            plain = stem if stem and number.isdigit() else plain
+            named[plain] = named.get(plain) or groups[name]
+    group = next((name for name in _ADDRESSES if named.get(name)), None)
+    if group is None or named.get("cidr", "") not in ("", "128" if group == "ip6" else "32"):
+        return None  # a network is not a client
+    address = named[group].strip("\n")
+    if group not in ("ip4", "ip6") and not _is_address(address):
+        return None
+    nofail = bool(named.get("nofail") or named.get("mlfgained"))
+    return Found(address, named.get("user", "").strip("\n") or None, nofail)
+
+
+def _is_address(text: str) -> bool:
+    """Whether the text is an address and not a name; names are not looked up."""
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):
+        return False
+    return True
