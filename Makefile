@@ -1,4 +1,4 @@
-.PHONY: setup run test lint demo bench-attack bench-latency lock clean
+.PHONY: setup run test lint demo bench-attack bench-latency bench-classify bench-memory ground lock clean
 
 setup:
 	@scripts/setup
@@ -22,6 +22,15 @@ bench-attack: setup
 
 bench-latency: setup
 	@.venv/bin/python -m bench.latency
+
+bench-classify: setup
+	@.venv/bin/python -m bench.classify
+
+bench-memory: setup
+	@.venv/bin/python -m bench.memory
+
+ground: setup
+	@.venv/bin/python -m tests.ground $(ARGS)
 
 lock:
 	@scripts/lock

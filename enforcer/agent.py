@@ -17,9 +17,10 @@ from enforcer.ledger import Snapshot
 from enforcer.position import Position, Step
 from enforcer.reconcile import Plan, plan
 from shared.addresses import Network
+from shared.allow import AllowList
 from shared.durations import Milliseconds
 from shared.errors import DecodeError, FirewallError
-from shared.events import Ban, Beat, Event, Unban, decode
+from shared.events import Ban, Event, Unban, decode
 from shared.logs import Sparingly
 
 _log = logging.getLogger("pinban.enforcer")
@@ -30,10 +31,18 @@ def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
+def _no_matter(_: AllowList) -> None:
+    """Of no use to whoever spares by other means."""
+
+
 class Agent:
     """What the firewall should hold, what it holds, and how the one follows the other."""
 
-    def __init__(self, firewall: Firewall, spared: Callable[[Network], str]) -> None:
+    def __init__(
+        self, firewall: Firewall, spared: Callable[[Network], str], learn: Callable[[AllowList], None] = _no_matter
+    ) -> None:
+        """`spared` tells why a network must never be dropped, or ""; `learn` is told each snapshot's allow-list."""
+        self._learn = learn
         self._firewall = firewall
         self._lock = threading.RLock()
         self._desired = Desired(spared)
@@ -57,6 +66,7 @@ class Agent:
         """Make the firewall agree with a whole ledger, by content."""
         with self._lock:
             actual, now_ms = self._firewall.bans(), monotonic_ms()
+            self._learn(AllowList(list(snapshot.allowed), snapshot.time_ms, now_ms))
             if not self._position.trusts(snapshot.stamp, self._firewall.ledger()):
                 lost = {n: ms for n, ms in (self._desired.left(now_ms) or actual).items() if n not in snapshot.bans}
                 self._desired.keep(lost, now_ms)
@@ -86,7 +96,7 @@ class Agent:
                 if step is Step.RESYNC and complete:
                     self.tally["gaps"] += 1
                     complete = False
-                if not complete or step is Step.IGNORE or event is None or isinstance(event, Beat):
+                if not complete or step is Step.IGNORE or not isinstance(event, Ban | Unban):
                     continue
                 self.tally["events"] += 1
                 self._position.moved(event.stamp)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import redis
 
 from shared.addresses import Network, parse_network
+from shared.allow import Entry, decode_entries
 from shared.errors import AddressError, StoreError
 from shared.events import Stamp
 from shared.keys import Keys
@@ -22,6 +23,8 @@ class Snapshot:
     stamp: Stamp  #: epoch "" and revision 0 while nobody has written to it
     bans: Mapping[Network, int]  #: network -> its milliseconds left, by Redis TIME
     unreadable: int  #: members that are no network of ours, left out
+    allowed: Sequence[Entry] = ()  #: the central allow-list
+    time_ms: int = 0  #: Redis TIME of all this
 
 
 def read_snapshot(settings: Settings, client: redis.Redis) -> Snapshot:
@@ -33,7 +36,8 @@ def read_snapshot(settings: Settings, client: redis.Redis) -> Snapshot:
         pipeline.get(keys.rev)
         pipeline.time()
         pipeline.zrange(keys.bans, 0, -1, withscores=True)
-        epoch, rev, (seconds, microseconds), members = pipeline.execute()
+        pipeline.hgetall(keys.allow)
+        epoch, rev, (seconds, microseconds), members, allowed = pipeline.execute()
     now_ms = int(seconds) * 1_000 + int(microseconds) // 1_000
     bans: dict[Network, int] = {}
     unreadable = 0
@@ -49,4 +53,4 @@ def read_snapshot(settings: Settings, client: redis.Redis) -> Snapshot:
         stamp = Stamp(epoch.decode("ascii", "replace") if epoch else "", int(rev or 0))
     except ValueError as error:
         raise StoreError(f"{keys.rev} holds {rev[:32]!r} instead of a number; delete it and {keys.epoch}") from error
-    return Snapshot(stamp, bans, unreadable)
+    return Snapshot(stamp, bans, unreadable, decode_entries(allowed, now_ms), now_ms)

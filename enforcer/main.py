@@ -17,7 +17,7 @@ from shared import logs
 from shared.configuration import load
 from shared.errors import PinbanError
 from shared.settings import Settings
-from shared.spared import Spared
+from shared.spared import Spared, names_of
 
 _log = logging.getLogger("pinban.enforcer")
 
@@ -46,7 +46,10 @@ def run(settings: Settings, firewall: Firewall) -> int:
     """Arm the firewall, follow the ledger, end at a signal. FirewallError when the firewall cannot be armed."""
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread, so that they wait for us alone
-    agent = Agent(firewall, Spared(settings))
+    names = names_of(settings)
+    names.start()
+    spared = Spared(settings, names)
+    agent = Agent(firewall, spared, spared.learn)
     agent.arm()
     follower = Follower(settings, agent)
     keeper = Keeper(settings, agent, follower, firewall.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from shared.events import Beat, Event, Stamp
+from shared.events import Allow, Beat, Event, Hot, Stamp
 
 
 class Step(Enum):
@@ -26,8 +26,10 @@ class Position:
         if self.stamp is None or event.stamp.epoch != self.stamp.epoch:
             return Step.RESYNC
         ahead = event.stamp.rev - self.stamp.rev
-        if isinstance(event, Beat):
+        if isinstance(event, Beat | Hot):
             return Step.IGNORE if ahead <= 0 else Step.RESYNC
+        if isinstance(event, Allow):
+            return Step.RESYNC if ahead > 0 else Step.IGNORE
         if ahead == 1:
             return Step.APPLY
         return Step.IGNORE if ahead <= 0 else Step.RESYNC

@@ -6,21 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from receiver.classes import RULES, Classifier
+from receiver.rulebook import Rulebook
 from shared.settings import Settings
 
 
 def explained(lines: Iterable[bytes], settings: Settings) -> Iterator[dict[str, Any]]:
     """One value per line, in order: class, address (the network that would be counted), alias and rule, or None."""
-    classifier = Classifier(settings.receiver, settings.ipv6_prefix)
-    for line in lines:
-        found = classifier.classify(line)
-        yield {
-            "class": str(found.meaning),
-            "address": found.network,
-            "alias": found.alias,
-            "rule": RULES.get(found.meaning),
-        }
+    rulebook = Rulebook(settings)
+    for raw in lines:
+        reading = rulebook.read(raw)
+        line = reading.line
+        yield {"class": str(line.meaning), "address": line.network, "alias": line.alias, "rule": reading.rule}
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:

@@ -7,13 +7,15 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pinban.health import notes, numbers, problems
 from receiver.counts import Counts
-from receiver.ledger import Ledger
-from shared.addresses import Network, counted_network, parse_network
+from receiver.ledger import Ledger, NewBan
+from shared.addresses import Network, NetworkSet, counted_network, parse_network
+from shared.allow import AllowList, Entry, read_allow
 from shared.errors import AddressError, PinbanError
 from shared.keys import Keys
 from shared.nodes import Node, read_nodes
@@ -33,7 +35,7 @@ class Operator:
         self._keys = Keys(settings.redis.prefix)
         self._ledger = Ledger(settings, self._client)
         self._counts = Counts(settings, self._client)
-        self._rules = settings.rules.__struct_fields__
+        self._rules = settings.rules
 
     def status(self) -> Row:
         """The ledger, every node, and what is wrong."""
@@ -57,32 +59,46 @@ class Operator:
         return {
             "ledger": ledger,
             "nodes": [{"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **numbers(n.fields)} for n in nodes],
+            "hot_rooms": sorted(self._ledger.hot_rooms()),
             "problems": problems(ledger, nodes),
             "notes": notes(nodes),
         }
 
     def bans(self) -> list[Row]:
-        """Who is banned, the ban that lasts longest first."""
+        """Who is banned, the ban that lasts longest first; then who would be, if rules did not only simulate."""
+        return [
+            *self._bans(self._keys.bans, self._keys.ban, simulated=False),
+            *self._bans(self._keys.simulated, self._keys.simulation, simulated=True),
+        ]
+
+    def _bans(self, zset: str, key: Callable[[Network], str], *, simulated: bool) -> list[Row]:
         with understood(self._settings):
             now = now_ms(self._client)
             pipeline = self._client.pipeline(transaction=False)
-            pipeline.zrange(self._keys.bans, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
+            pipeline.zrange(zset, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
             [members] = pipeline.execute()
             networks = [Network(member.decode()) for member, _ in members]
             for network in networks:
-                pipeline.hgetall(self._keys.ban(network))
+                pipeline.hgetall(key(network))
             details = pipeline.execute()
             return [
-                _ban_row(network, int(until_ms) - now, {k.decode(): v.decode() for k, v in facts.items()})
+                {
+                    **_ban_row(network, int(until_ms) - now, {k.decode(): v.decode() for k, v in facts.items()}),
+                    "simulated": simulated,
+                }
                 for network, (_, until_ms), facts in zip(networks, members, details, strict=True)
             ]
 
     def ban(self, address: str, bantime_ms: int, why: str) -> Row:
         """Ban an address or network; a standing ban becomes longer, never shorter."""
         network = self._network(address)
-        if reason := Spared(self._settings)(network):
+        spared = Spared(self._settings)
+        entries, now = read_allow(self._settings, self._client)
+        spared.learn(AllowList(entries, now, time.monotonic_ns() // 1_000_000))
+        if reason := spared(network):
             raise PinbanError(f"{network} is never banned: {reason}")
-        recorded = self._ledger.ban(network, bantime_ms, "manual", json.dumps({"why": why}), _who(), lengthen=True)
+        ban = NewBan(network, bantime_ms, "manual", json.dumps({"why": why}), _who())
+        recorded = self._ledger.ban(ban, lengthen=True)
         with translated(self._settings):
             left_ms = recorded.until_ms - now_ms(self._client)
         return {"network": network, "new": recorded.new, "left_ms": left_ms, "strikes": recorded.strikes}
@@ -94,6 +110,34 @@ class Operator:
         self._counts.forget(network, self._rules)
         within = [] if was_banned else self._banned_around(network)
         return {"network": network, "was_banned": was_banned, "within": within}
+
+    def allowed(self) -> list[Row]:
+        """The central allow-list."""
+        entries, now = read_allow(self._settings, self._client)
+        return [
+            {"network": e.network, "note": e.note, "left_ms": e.until_ms - now if e.until_ms else None} for e in entries
+        ]
+
+    def allow(self, address: str, for_ms: int | None, note: str) -> Row:
+        """Put a network on the allow-list, for ever or for a while; bans that it overlaps end at once, everywhere."""
+        network = self._written(address)
+        with understood(self._settings):
+            now = now_ms(self._client)
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.zrange(self._keys.bans, 0, -1)
+            banned = [Network(member.decode()) for member in pipeline.execute()[0]]
+        lift = [each for each in banned if NetworkSet((network,)).overlaps(each)]
+        entry = Entry(network, note, now + for_ms if for_ms else 0)
+        lifted, _ = self._ledger.allow(network, entry.encode(), lift, _who())
+        for each in lift:
+            self._counts.forget(each, self._rules)
+        return {"network": network, "lifted": lifted}
+
+    def disallow(self, address: str) -> Row:
+        """Take a network off the allow-list."""
+        network = self._written(address)
+        _, changed = self._ledger.allow(network, "", (), _who())
+        return {"network": network, "was_allowed": changed}
 
     def counters(self) -> list[Row]:
         """Who has failed lately, the highest counts first."""
@@ -108,19 +152,24 @@ class Operator:
             rows: list[Row] = []
             for key, count, ttl_ms in zip(keys, replies[::2], replies[1::2], strict=True):
                 network, _, rule = key.removeprefix(prefix + "{").partition("}:")
-                if count is not None and rule in self._rules:  # else it expired meanwhile, or is of another version
+                windows = {w.name: w for name, each in self._rules.items() for w in each.windows(name)}
+                if count is not None and rule in windows:  # else it expired meanwhile, or is of other settings
                     facts = {"network": network, "rule": rule, "count": int(count), "ttl_ms": max(ttl_ms, 0)}
-                    rows.append({**facts, "maxretry": self._counts.rule(rule).maxretry})
+                    rows.append({**facts, "maxretry": windows[rule].maxretry})
         return sorted(rows, key=lambda row: (-row["count"], row["network"]))
+
+    def _written(self, text: str) -> Network:
+        try:
+            return parse_network(text)
+        except AddressError as error:
+            raise AddressError(f"{error}; write 203.0.113.7, 2001:db8::1 or 203.0.113.0/24") from error
 
     def _network(self, text: str) -> Network:
         """What an operator means: a network as written, an address as it would be counted."""
-        try:
-            return parse_network(text) if "/" in text else counted_network(text, self._settings.ipv6_prefix)
-        except AddressError as error:
-            raise AddressError(
-                f"{error}; write 203.0.113.7, 2001:db8::1 or a network such as 203.0.113.0/24"
-            ) from error
+        network = self._written(text)
+        if "/" in text:
+            return network
+        return counted_network(network, self._settings.ipv6_prefix, self._settings.ipv4_prefix)
 
     def _banned_around(self, network: Network) -> list[Network]:
         asked = ipaddress.ip_network(network)

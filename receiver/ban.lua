@@ -1,26 +1,34 @@
--- Record a ban, unless the network is banned already; publish it and write it into the history.
---   KEYS     bans, ban, strikes, rev, epoch, history
+-- Record a ban, unless the network is banned already; publish it and write it into the history. A simulated ban is
+-- recorded in keys of its own, and neither published nor a strike.
+--   KEYS     bans, ban, strikes, rev, epoch, history; or simulated and simulation in the place of the first two
 --   ARGV     network, its bantime in ms, rule, evidence, by whom, channel, epoch to begin with, strikes kept for ms,
---            1 to lengthen a standing ban ("" to leave it)
+--            "lengthen" a standing ban, "simulate", or ""
 --   returns  1 when recorded or lengthened, else 0; until, ms; strikes
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local network, bantime, rule = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local untilms = now + bantime
 local standing = tonumber(redis.call('ZSCORE', KEYS[1], network) or 0)
-if standing > now and (ARGV[9] == '' or standing >= untilms) then
+if standing > now and (ARGV[9] ~= 'lengthen' or standing >= untilms) then
   return {0, standing, tonumber(redis.call('GET', KEYS[3]) or 0)}
 end
-redis.call('SET', KEYS[5], ARGV[7], 'NX')
-local rev = redis.call('INCR', KEYS[4])
-if standing <= now then redis.call('INCR', KEYS[3]) end
+local simulate = ARGV[9] == 'simulate'
+if standing <= now and not simulate then
+  redis.call('INCR', KEYS[3])
+  redis.call('PEXPIRE', KEYS[3], bantime + ARGV[8])
+end
 local strikes = tonumber(redis.call('GET', KEYS[3]) or 0)
-redis.call('PEXPIRE', KEYS[3], bantime + ARGV[8])
 redis.call('ZADD', KEYS[1], untilms, network)
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], 'rule', rule, 'since', now, 'until', untilms, 'strikes', strikes, 'evidence', ARGV[4], 'by', ARGV[5])
 redis.call('PEXPIREAT', KEYS[2], untilms)
-redis.call('XADD', KEYS[6], 'MAXLEN', '~', 10000, '*', 'event', 'ban', 'network', network, 'rule', rule,
+redis.call('XADD', KEYS[6], 'MAXLEN', '~', 10000, '*', 'event', simulate and 'simulated' or 'ban', 'network', network, 'rule', rule,
   'until', untilms, 'evidence', ARGV[4], 'by', ARGV[5])
+if simulate then
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+  return {1, untilms, strikes}
+end
+redis.call('SET', KEYS[5], ARGV[7], 'NX')
+local rev = redis.call('INCR', KEYS[4])
 redis.call('PUBLISH', ARGV[6], cmsgpack.pack({'ban/1', redis.call('GET', KEYS[5]), rev, network, bantime, rule}))
 return {1, untilms, strikes}

@@ -7,12 +7,10 @@ from enum import StrEnum
 import msgspec
 
 from receiver import lines, syslog
+from receiver.paths import LONGEST_ALIAS
 from shared.addresses import IPV6_PREFIX, Network, counted_network
 from shared.errors import AddressError
 from shared.settings import Receiver
-
-#: Longest alias that is kept; nginx/pinban.conf sends no more.
-LONGEST_ALIAS = 128
 
 
 class Class(StrEnum):
@@ -27,8 +25,13 @@ class Class(StrEnum):
     MALFORMED = "malformed"  #: not a line that pinban reads
 
 
-#: The rule that counts a class; what is not here is never counted.
-RULES = {Class.WRONG_PIN: "pin"}
+#: The built-in rule that counts a class; what is not here is never counted.
+RULES = {
+    Class.WRONG_PIN: "pin",
+    Class.PIN_PROMPT: "prompt",
+    Class.UNKNOWN_ALIAS: "scan",
+    Class.REGISTRATION: "registration",
+}
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -46,10 +49,10 @@ _MALFORMED = Line(Class.MALFORMED)
 class Classifier:
     """Tells what lines mean, by the body sizes of one deployment."""
 
-    def __init__(self, settings: Receiver, ipv6_prefix: int = IPV6_PREFIX) -> None:
+    def __init__(self, settings: Receiver, ipv6_prefix: int = IPV6_PREFIX, ipv4_prefix: int = 32) -> None:
         self._wrong_pin_bytes = frozenset(settings.wrong_pin_bytes)
         self._prompt_bytes = frozenset(settings.prompt_bytes)
-        self._ipv6_prefix = ipv6_prefix
+        self._prefixes = ipv6_prefix, ipv4_prefix
 
     def classify(self, datagram: bytes) -> Line:
         """The meaning of a syslog message or of a line of a file. Raises nothing."""
@@ -57,7 +60,7 @@ class Classifier:
         if fields is None:
             return _MALFORMED
         try:
-            network = counted_network(fields.address, self._ipv6_prefix)
+            network = counted_network(fields.address, *self._prefixes)
         except AddressError:
             return _MALFORMED
         alias = fields.alias.strip().lower()[:LONGEST_ALIAS] if fields.alias is not None else None
@@ -66,6 +69,8 @@ class Classifier:
     def _meaning(self, request: lines.Fields) -> Class:
         if not request.post or request.kind is None:
             return Class.OTHER
+        if not request.asked and request.status != lines.HUNG_UP:  # nginx itself refused: a deny, a limit
+            return Class.OTHER
         if request.kind == "registration":
             return Class.REGISTRATION if request.status in (401, 403) else Class.OTHER
         match request.status:
@@ -73,7 +78,7 @@ class Classifier:
                 return Class.WRONG_PIN if self._refused_a_pin(request) else Class.PIN_PROMPT
             case 404:
                 return Class.UNKNOWN_ALIAS
-            case 499 if request.pin == "1":  # the client hung up so that the 403 would not be logged
+            case lines.HUNG_UP if request.pin == "1":  # the client hung up so that the 403 would not be logged
                 return Class.WRONG_PIN
             case 200 if request.pin in ("1", None):
                 return Class.JOINED

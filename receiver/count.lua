@@ -1,15 +1,16 @@
 -- Count failures of one address under one rule: exact over any findtime, and safe to repeat.
 --   KEYS[1]  pinban:count:{address}:rule    string, what people read
 --   KEYS[2]  pinban:window:{address}:rule   ZSET "id rp alias" -> ms
---   ARGV     findtime, ms; maxretry; then triples: failure id, its RP and alias, its age in ms
---   returns  failures in the window now, at most maxretry; at maxretry the window follows, member and ms in turn
+--   ARGV     findtime, ms; maxretry; from which count on to tell all; then triples: failure id, its RP and alias, its
+--            age in ms
+--   returns  failures in the window now, at most maxretry; if told, the window follows, member and ms in turn
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local findtime, maxretry = tonumber(ARGV[1]), tonumber(ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - findtime)
 local seen = {}
 for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do seen[string.match(member, '^%S+')] = true end
-for i = 3, #ARGV, 3 do
+for i = 4, #ARGV, 3 do
   local id, at = ARGV[i], now - tonumber(ARGV[i + 2])
   if at > now - findtime and not seen[id] then
     seen[id] = true
@@ -23,5 +24,5 @@ if count == 0 then return {0} end
 local ttl = window[#window] + findtime - now
 redis.call('PEXPIRE', KEYS[2], ttl)
 redis.call('SET', KEYS[1], count, 'PX', ttl)
-if count >= maxretry then return {count, unpack(window)} end
+if count >= tonumber(ARGV[3]) then return {count, unpack(window)} end
 return {count}

@@ -10,15 +10,18 @@ import logging
 import random
 import threading
 import time
+from dataclasses import replace
 
 from receiver.counts import Counts, expired
-from receiver.failures import Failure, unpack
+from receiver.failures import Counted, Failure, unpack
 from receiver.journal import Journal, Slot
-from receiver.ledger import Ledger
-from receiver.verdict import Verdict, decide
+from receiver.ledger import Ledger, NewBan
+from receiver.rooms import Rooms
+from receiver.verdict import Verdict, bantime_ms, decide
 from shared.durations import Milliseconds
 from shared.errors import StoreError
 from shared.logs import Sparingly
+from shared.rules import LONG, Rule
 from shared.settings import Settings
 from shared.urgency import be_quick
 
@@ -34,18 +37,20 @@ _log = logging.getLogger("pinban.receiver")
 class Counter(threading.Thread):
     """Empties the slots that it is given; `more` wakes it."""
 
-    def __init__(self, settings: Settings, journal: Journal, counts: Counts, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, journal: Journal, counts: Counts, ledger: Ledger, rooms: Rooms) -> None:
         super().__init__(name="counter", daemon=True)
         self._settings = settings
         self._journal = journal
         self._counts = counts
         self._ledger = ledger
-        self._rules = {name: counts.rule(name) for name in settings.rules.__struct_fields__}
+        self._rooms = rooms
+        self._rules = settings.rules
         self._wake = threading.Condition()
         self._news = False
         self._deadline: float | None = None
         self._slots: list[Slot] = []
         self._own: Slot | None = None
+        self._unnoted: list[Failure] = []  #: for the rooms, when nothing urgent is left
         self._rest_s = 0.0
         self._sparingly = Sparingly(_log, burst=20)
         self._seldom = Sparingly(_log, every_s=5.0)
@@ -87,6 +92,8 @@ class Counter(threading.Thread):
                 slots = list(self._slots)
             busy = [slot for slot in slots if slot.waiting]
             done = all(self._empty(slot) for slot in busy)
+            if not busy or len(self._unnoted) > _BATCH:
+                self._note_rooms()
             self._release([slot for slot in slots if slot is not self._own and not slot.waiting])
             with self._wake:
                 if self._deadline is not None and (not busy or time.monotonic() > self._deadline):
@@ -128,31 +135,65 @@ class Counter(threading.Thread):
         slot.settle(head, ["expired" if too_late else "counted" for too_late in late], bans)
         return True
 
-    def _count(self, failures: list[Failure], now_ms: int) -> int:
-        counted = self._counts.count(failures, now_ms)
-        verdicts = [verdict for each in counted if (verdict := decide(each, self._rules[each.rule]))]
-        bans = sum(self._ban(verdict) for verdict in verdicts)
+    def _count(self, records: list[Failure], now_ms: int) -> int:
+        failures = [failure for failure in records if not failure.joined]
+        hot = self._rooms.hot
+        counted = self._counts.count(failures, now_ms, hot) if failures else []
+        bans = sum(self._judge(each, hot) for each in counted)
+        for joined in records:
+            if joined.joined:
+                self._counts.forgive(joined, self._settings.rooms.forgive_on_join)
+        self._unnoted += failures
         for each in counted:  # after the bans, which are in a hurry
-            rule = self._rules[each.rule]
-            rooms = _rooms(failures, each.network)
-            self._sparingly.say(
-                logging.INFO, "failure", "failure %s: %s, %d of %d in %s",
-                each.network, rooms, each.count, rule.maxretry, rule.findtime,
-            )  # fmt: skip
+            if not each.rule.endswith(LONG):
+                rule = self._rules[each.rule]
+                rooms = _rooms(failures, each.network)
+                self._sparingly.say(
+                    logging.INFO, "failure", "failure %s: rule %s, %d of %d in %s%s",
+                    each.network, each.rule, each.count, rule.maxretry, rule.findtime, rooms,
+                )  # fmt: skip
         return bans
 
-    def _ban(self, verdict: Verdict) -> bool:
+    def _note_rooms(self) -> None:
+        if not self._unnoted:
+            return
+        try:
+            self._rooms.note(self._unnoted, time.monotonic_ns() // 1_000_000)
+        except StoreError as error:  # the addresses count all the same
+            self._seldom.warning("rooms", "%s; wrong PINs are missing from their rooms", error)
+        self._unnoted = []
+
+    def _judge(self, counted: Counted, hot: frozenset[str]) -> bool:
+        rule = self._counts.rule(counted.rule)
+        hot_maxretry = self._settings.rooms.hot_maxretry
+        verdict = decide(counted, rule, hot=hot, hot_maxretry=hot_maxretry)
+        if verdict is None:
+            return False
+        if rule.bantime_increment or rule.bantime_jitter:
+            strikes = self._ledger.strikes(verdict.network) if rule.bantime_increment else 0
+            length = bantime_ms(rule, strikes, random.random())  # noqa: S311
+            verdict = replace(verdict, bantime_ms=length)
+        return self._ban(verdict, rule)
+
+    def _ban(self, verdict: Verdict, rule: Rule) -> bool:
         facts = [dict(zip(("id", "rp", "alias", "at"), each.split(" "), strict=False)) for each in verdict.evidence]
-        node = self._settings.receiver.node
-        recorded = self._ledger.ban(verdict.network, verdict.bantime_ms, verdict.rule, json.dumps(facts), node)
-        self._counts.forget(verdict.network, self._rules)
+        evidence, node = json.dumps(facts), self._settings.receiver.node
+        recorded = self._ledger.ban(
+            NewBan(
+                verdict.network, verdict.bantime_ms, verdict.rule, evidence, node, int(rule.strikes_kept), rule.simulate
+            )
+        )
+        self._counts.forget(verdict.network, self._rules, long=verdict.rule.endswith(LONG))
         if recorded.new:
-            _log.warning("banned %s for %s by rule %s, ban number %d of this address",
-                         verdict.network, Milliseconds(verdict.bantime_ms), verdict.rule, recorded.strikes)  # fmt: skip
-        return recorded.new
+            self._sparingly.warning(
+                "ban", "%s %s for %s by rule %s, ban number %d of this address",
+                "would ban (simulated)" if rule.simulate else "banned", verdict.network,
+                Milliseconds(verdict.bantime_ms), verdict.rule, recorded.strikes + rule.simulate,
+            )  # fmt: skip
+        return recorded.new and not rule.simulate
 
 
 def _rooms(failures: list[Failure], network: str) -> str:
     aliases = sorted({failure.alias for failure in failures if failure.network == network})
     more = f" and {len(aliases) - 3} more" if len(aliases) > 3 else ""
-    return f"wrong PIN for {', '.join(aliases[:3])}{more}"
+    return f"; room {', '.join(aliases[:3])}{more}" if any(aliases) else ""

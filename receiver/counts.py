@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -11,8 +11,12 @@ import redis
 from receiver.failures import Counted, Failure
 from shared.addresses import Network
 from shared.keys import Keys
-from shared.settings import Rule, Settings
+from shared.rules import LONG, Rule, Window
+from shared.settings import Settings
 from shared.store import lua, translated
+
+#: What is counted together: one address in one window of one rule.
+_Group = tuple[Network, Window]
 
 
 class Counts:
@@ -24,21 +28,24 @@ class Counts:
         self._keys = Keys(settings.redis.prefix)
         self._script = lua("receiver", "count")
         self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+        self._forgive = client.register_script(lua("receiver", "forgive"))
 
     def prepare(self) -> None:
         """Have Redis know the script before it is needed."""
         with translated(self._settings):
             self._client.script_load(self._script)
 
-    def count(self, failures: Iterable[Failure], now_ms: int) -> list[Counted]:
-        """Count failures and tell where each address stands; one round trip.
+    def count(self, failures: Iterable[Failure], now_ms: int, hot: Collection[str] = ()) -> list[Counted]:
+        """Count failures and tell where each address stands, in each window of each rule; one round trip.
 
-        `now_ms` is by the same clock as Failure.received_ms: a failure that had to wait counts with its age.
+        `now_ms` is by the same clock as Failure.received_ms: a failure that had to wait counts with its age. For
+        failures on rooms that are `hot` the evidence is told from rooms.hot_maxretry on.
         """
-        together: dict[tuple[Network, str], list[Failure]] = {}
+        together: dict[_Group, list[Failure]] = {}
         for failure in failures:
-            together.setdefault((failure.network, failure.rule), []).append(failure)
-        calls = [self._call(network, rule, some, now_ms) for (network, rule), some in together.items()]
+            for window in self.rule(failure.rule).windows(failure.rule):
+                together.setdefault((failure.network, window), []).append(failure)
+        calls = [self._call(network, window, some, now_ms, hot) for (network, window), some in together.items()]
         with translated(self._settings):
             replies = self._send(calls)
             if any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
@@ -47,23 +54,34 @@ class Counts:
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
-        return [_counted(key, reply) for key, reply in zip(together, replies, strict=True)]
+        return [_counted(group, reply) for group, reply in zip(together, replies, strict=True)]
 
-    def forget(self, network: Network, rules: Iterable[str]) -> None:
-        """Start the counts of an address from zero."""
-        keys = [name(network, rule) for rule in rules for name in (self._keys.count, self._keys.window)]
+    def forget(self, network: Network, rules: Iterable[str], *, long: bool = True) -> None:
+        """Start the counts of an address from zero, without `long` only those of the first windows."""
+        names = [name for rule in rules for name in ((rule, rule + LONG) if long else (rule,))]
+        keys = [key(network, name) for name in names for key in (self._keys.count, self._keys.window)]
         with translated(self._settings):
             self._client.delete(*keys)
 
-    def rule(self, name: str) -> Rule:
-        """The rule of this name."""
-        rule: Rule = getattr(self._settings.rules, name)
-        return rule
+    def forgive(self, joined: Failure, most: int) -> None:
+        """Take back failures of an address on the room that it has now joined, so many at most."""
+        for window in self.rule(joined.rule).windows(joined.rule):
+            keys = [self._keys.count(joined.network, window.name), self._keys.window(joined.network, window.name)]
+            with translated(self._settings):
+                self._forgive(keys, [joined.alias, most])
 
-    def _call(self, network: Network, rule: str, failures: Sequence[Failure], now_ms: int) -> list[str | int]:
-        limits = self.rule(rule)
-        call: list[str | int] = [self._keys.count(network, rule), self._keys.window(network, rule)]
-        call += [int(limits.findtime), limits.maxretry]
+    def rule(self, name: str) -> Rule:
+        """The rule of this name, or of this window's name."""
+        return self._settings.rules[name.removesuffix(LONG)]
+
+    def _call(
+        self, network: Network, window: Window, failures: Sequence[Failure], now_ms: int, hot: Collection[str]
+    ) -> list[str | int]:
+        tell = window.maxretry
+        if any(failure.alias in hot for failure in failures):
+            tell = min(tell, self._settings.rooms.hot_maxretry)
+        call: list[str | int] = [self._keys.count(network, window.name), self._keys.window(network, window.name)]
+        call += [window.findtime_ms, window.maxretry, tell]
         for failure in failures:
             call += [failure.id, failure.evidence, max(now_ms - failure.received_ms, 0)]
         return call
@@ -75,12 +93,14 @@ class Counts:
         return pipeline.execute(raise_on_error=False)
 
 
-def _counted(key: tuple[Network, str], reply: Sequence[Any]) -> Counted:
-    count, *window = reply
-    pairs = zip(window[::2], window[1::2], strict=True)
-    return Counted(*key, int(count), tuple(f"{member.decode()} {int(float(ms))}" for member, ms in pairs))
+def _counted(group: _Group, reply: Sequence[Any]) -> Counted:
+    network, window = group
+    count, *members = reply
+    pairs = zip(members[::2], members[1::2], strict=True)
+    return Counted(network, window.name, int(count), tuple(f"{m.decode()} {int(float(ms))}" for m, ms in pairs))
 
 
 def expired(failures: Iterable[Failure], rules: Mapping[str, Rule], now_ms: int) -> list[bool]:
-    """For each failure whether it waited longer than its rule's findtime and so counts no more. Pure."""
-    return [now_ms - failure.received_ms >= rules[failure.rule].findtime for failure in failures]
+    """For each failure whether it waited longer than any window of its rule, or has no rule any more. Pure."""
+    longest = {name: max(w.findtime_ms for w in rule.windows(name)) for name, rule in rules.items()}
+    return [now_ms - failure.received_ms >= longest.get(failure.rule, 0) for failure in failures]

@@ -25,6 +25,7 @@ class Failure:
     rp: str  #: who sent the line: its address, or "local"
     alias: str  #: the conference that was tried
     received_ms: int  #: by the host's monotonic clock, which all workers share
+    joined: bool = False  #: no failure but a right PIN, which may take some back
 
     @property
     def evidence(self) -> str:
@@ -34,12 +35,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Where an address stands under a rule."""
+    """Where an address stands under a rule, in one of its windows."""
 
     network: Network
-    rule: str
+    rule: str  #: or the rule's second window
     count: int  #: failures in the window, at most the rule's maxretry
-    evidence: tuple[str, ...] = ()  #: at maxretry: each failure as "id rp alias ms", ms of Redis TIME
+    evidence: tuple[str, ...] = ()  #: at the limit: each failure as "id rp alias ms", ms of Redis TIME
 
 
 def pack(failure: Failure) -> bytes:
@@ -52,6 +53,7 @@ def pack(failure: Failure) -> bytes:
             failure.rp,
             _word(failure.alias, LONGEST_EVIDENCE),
             failure.received_ms,
+            failure.joined,
         )
     )
     return packed

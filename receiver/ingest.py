@@ -12,11 +12,12 @@ import time
 from collections.abc import Sequence
 from socket import socket
 
-from receiver.classes import RULES, Class, Classifier, Line
+from receiver.classes import Class, Line
 from receiver.counter import Counter
 from receiver.failures import Failure, pack
 from receiver.inbox import sender_address
 from receiver.journal import Journal, Slot
+from receiver.rulebook import Rulebook
 from shared.addresses import NetworkSet, parse_network
 from shared.errors import AddressError
 from shared.logs import Sparingly
@@ -39,10 +40,12 @@ _log = logging.getLogger("pinban.receiver")
 class Sorter:
     """Turns the datagrams of an inbox into outcomes and failures."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._classifier = Classifier(settings.receiver, settings.ipv6_prefix)
+    def __init__(self, settings: Settings, rulebook: Rulebook, spared: Spared) -> None:
+        """`spared` is asked by the thread that sorts, and by no other."""
+        self._rulebook = rulebook
         self._trusted = NetworkSet(settings.receiver.senders)
-        self._spared = Spared(settings)
+        self._spared = spared
+        self._forgives = settings.rooms.forgive_on_join > 0 and settings.rules["pin"].enabled
         self._senders: dict[bytes, tuple[str, bool]] = {}
         self._sparingly = Sparingly(_log)
 
@@ -64,17 +67,27 @@ class Sorter:
         if not trusted:
             self._sparingly.warning("refused", "refused a datagram of %s, which is not in receiver.senders", sender)
             return "refused", None
-        line = self._classifier.classify(data) if data is not None else Line(Class.MALFORMED)
+        if data is not None and self._rulebook.cannot_matter(data):
+            return Class.OTHER, None
+        line, rule = self._read(data)
         if line.meaning is Class.MALFORMED:
             self._sparingly.warning("malformed", "cannot read a line of %s: %r", sender, (data or b"")[:200])
             return line.meaning, None
-        rule = RULES.get(line.meaning)
-        if rule is None or line.network is None:
+        joined = line.meaning is Class.JOINED and rule is None and self._forgives
+        if line.network is None or (rule is None and not joined):
             return line.meaning, None
         if self._spared(line.network):
             return "ignored", None
-        received_ms = time.monotonic_ns() // 1_000_000
-        return line.meaning, Failure(line.network, rule, line.id or id_, sender, line.alias or "", received_ms)
+        now_ms = time.monotonic_ns() // 1_000_000
+        return line.meaning, Failure(
+            line.network, rule or "pin", line.id or id_, sender, line.alias or "", now_ms, joined
+        )
+
+    def _read(self, data: bytes | None) -> tuple[Line, str | None]:
+        if data is None:  # longer than any line of ours
+            return Line(Class.MALFORMED), None
+        reading = self._rulebook.read(data)
+        return reading.line, reading.rule
 
     def _sender(self, name: bytes) -> tuple[str, bool]:
         address = sender_address(name)

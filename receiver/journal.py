@@ -178,12 +178,15 @@ class Journal:
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self.slots.index(slot))
 
     def totals(self) -> dict[str, int]:
-        """The outcomes of every datagram since the receiver started, and `queued`, the failures that wait."""
+        """The outcomes of every datagram since the receiver started; `failures`, all ever queued, and `queued`,
+        those that wait: failures == counted + expired + queue_dropped + queued.
+        """
         totals: dict[str, int] = {}
         for slot in self.slots:
             for row in (slot.intake.read(), slot.outcomes.read()):
                 for name, value in row.items():
                     totals[name] = totals.get(name, 0) + value
-        totals["queued"] = totals.pop("tail") - totals.pop("head")
+        totals["failures"] = totals.pop("tail")
+        totals["queued"] = totals["failures"] - totals.pop("head")
         del totals["batch"]
         return totals

@@ -6,25 +6,36 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
-from socket import socket
 
 import redis
 
 from receiver.counter import Counter
 from receiver.ingest import Ingest, Sorter, recover
-from receiver.journal import Journal
 from receiver.ledger import Ledger
+from receiver.rooms import Rooms
 from receiver.sockets import kernel_drops
+from receiver.station import Station
+from shared.allow import AllowList, read_allow
 from shared.errors import StoreError
 from shared.logs import Sparingly
 from shared.nodes import NodeWriter
 from shared.settings import Settings
+from shared.spared import Spared
 
 _EVERY_S = 1.0
 
 _log = logging.getLogger("pinban.receiver")
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Where the keeper puts what it reads from Redis."""
+
+    rooms: Rooms
+    spared: tuple[Spared, ...]  #: one for each thread that asks
 
 
 class Keeper(threading.Thread):
@@ -34,20 +45,23 @@ class Keeper(threading.Thread):
         self,
         settings: Settings,
         client: redis.Redis,
-        journal: Journal,
-        sockets: Sequence[socket],
+        station: Station,
         ingest: Ingest,
         counter: Counter,
+        sorter: Sorter,
+        learned: Learned,
     ) -> None:
         super().__init__(name="keeper", daemon=True)
         self._settings = settings
-        self._writer = NodeWriter(settings, client, settings.receiver.node, journal.name)
+        self._client = client
         self._ledger = Ledger(settings, client)
-        self._journal = journal
-        self._sockets = sockets
+        self._journal = station.journal
+        self._sockets = station.sockets
+        self._writer = NodeWriter(settings, client, settings.receiver.node, station.journal.name)
         self._ingest = ingest
         self._counter = counter
-        self._sorter = Sorter(settings)
+        self._sorter = sorter
+        self._learned = learned
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=5.0)
         self._drops = 0
@@ -63,6 +77,7 @@ class Keeper(threading.Thread):
             self._guarded(self._adopt)
             self._guarded(self._measure)
             self._guarded(self._report)
+            self._guarded(self._learn)
 
     def _guarded(self, chore: Callable[[], None]) -> None:
         try:
@@ -95,6 +110,14 @@ class Keeper(threading.Thread):
                 "raise receiver.receive_buffer and sysctl net.core.rmem_max", drops - self._drops,
             )  # fmt: skip
             self._drops = drops
+
+    def _learn(self) -> None:
+        """What people and other receivers wrote: the allow-list and the hot rooms."""
+        entries, redis_ms = read_allow(self._settings, self._client)
+        now = time.monotonic_ns() // 1_000_000
+        for spared in self._learned.spared:
+            spared.learn(AllowList(entries, redis_ms, now))
+        self._learned.rooms.hot = self._ledger.hot_rooms()
 
     def _adopt(self) -> None:
         """Take over slots whose worker is gone with work left in them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import redis
@@ -10,13 +11,26 @@ import redis
 from shared.addresses import Network
 from shared.keys import Keys
 from shared.settings import Settings
-from shared.store import lua, translated
+from shared.store import lua, now_ms, translated, understood
 
 #: A beat silences the other receivers for this long, ms. They ask every second, so beats come every two.
 BEAT_MARK_MS = 1_500
 
 #: How long after its ban's end a strike is remembered, ms.
 STRIKES_KEPT_MS = 7 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewBan:
+    """A ban to be recorded."""
+
+    network: Network
+    bantime_ms: int
+    rule: str  #: the rule it broke
+    evidence: str  #: JSON, for people
+    by: str  #: who bans
+    strikes_kept_ms: int = STRIKES_KEPT_MS
+    simulate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +52,32 @@ class Ledger:
         self._ban = client.register_script(lua("receiver", "ban"))
         self._unban = client.register_script(lua("receiver", "unban"))
         self._beat = client.register_script(lua("receiver", "beat"))
+        self._allow = client.register_script(lua("receiver", "allow"))
+        self._heat = client.register_script(lua("receiver", "heat"))
 
     def prepare(self) -> None:
         """Have Redis know the scripts before they are needed."""
         with translated(self._settings):
-            for script in (self._ban, self._unban, self._beat):
+            for script in (self._ban, self._unban, self._beat, self._heat):
                 self._client.script_load(script.script)
 
-    def ban(  # the facts of a ban, each once
-        self, network: Network, bantime_ms: int, rule: str, evidence: str, by: str, *, lengthen: bool = False
-    ) -> Recorded:
-        """Ban the network from now on. A standing ban stays as it is, or becomes longer if asked, never shorter."""
-        arguments: list[str | int] = [
-            network,
-            bantime_ms,
-            rule,
-            evidence,
-            by,
-            self._keys.channel,
-            _epoch(),
-            STRIKES_KEPT_MS,
-        ]
+    def ban(self, ban: NewBan, *, lengthen: bool = False) -> Recorded:
+        """Ban a network from now on. A standing ban stays as it is, or becomes longer if asked, never shorter."""
+        keys = self._ledger_keys(ban.network)
+        mode = "lengthen" if lengthen else ""
+        if ban.simulate:
+            keys[:2] = [self._keys.simulated, self._keys.simulation(ban.network)]
+            mode = "simulate"
+        facts: list[str | int] = [ban.network, ban.bantime_ms, ban.rule, ban.evidence, ban.by]
+        rest: list[str | int] = [self._keys.channel, _epoch(), ban.strikes_kept_ms, mode]
         with translated(self._settings):
-            new, until_ms, strikes = self._ban(self._ledger_keys(network), [*arguments, "1" if lengthen else ""])
+            new, until_ms, strikes = self._ban(keys, facts + rest)
         return Recorded(bool(new), int(until_ms), int(strikes))
+
+    def strikes(self, network: Network) -> int:
+        """How often the network was banned before, as far as that is remembered."""
+        with understood(self._settings):
+            return int(self._client.get(self._keys.strikes(network)) or 0)
 
     def unban(self, network: Network, why: str, by: str) -> bool:
         """End the network's ban, on every RP; False when the ledger had none."""
@@ -73,6 +89,31 @@ class Ledger:
         keys = [self._keys.beat, self._keys.epoch, self._keys.rev, self._keys.bans]
         with translated(self._settings):
             return bool(self._beat(keys, [by, BEAT_MARK_MS, self._keys.channel, _epoch()]))
+
+    def heat(self, room: str, for_ms: int, failures: int, addresses: int, by: str) -> bool:
+        """Declare a room hot; False when it was already."""
+        keys = [self._keys.hot, self._keys.epoch, self._keys.rev, self._keys.history]
+        with translated(self._settings):
+            return bool(self._heat(keys, [room, for_ms, failures, addresses, by, self._keys.channel, _epoch()]))
+
+    def hot_rooms(self) -> frozenset[str]:
+        """The rooms that are hot now."""
+        with understood(self._settings):
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.zrange(self._keys.hot, now_ms(self._client), "inf", byscore=True)
+            return frozenset(room.decode() for room in pipeline.execute()[0])
+
+    def allow(self, network: Network, entry: str, lift: Sequence[Network], by: str) -> tuple[int, bool]:
+        """Put a network on the allow-list, or take it off with an empty entry.
+
+        `lift` are the banned networks that it overlaps. Returns how many bans were lifted, whether the list changed.
+        """
+        keys = [self._keys.bans, self._keys.allow, self._keys.rev, self._keys.epoch, self._keys.history]
+        for banned in lift:
+            keys += [self._keys.ban(banned), self._keys.strikes(banned)]
+        with translated(self._settings):
+            lifted, changed = self._allow(keys, [network, entry, by, self._keys.channel, _epoch(), *lift])
+        return int(lifted), bool(changed)
 
     def _ledger_keys(self, network: Network) -> list[str]:
         keys = self._keys

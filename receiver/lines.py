@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from receiver.paths import Target, target_of
+from receiver.paths import target_of
 
 #: `"` ends a quoted field and never stands in one: nginx writes \x22 for it.
 _HEAD = re.compile(rb"([^ ]{1,64}) - (.*) \[([^\[\]]{1,64})\] {1,2}", re.DOTALL)
@@ -23,6 +23,9 @@ _ESCAPED = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 #: The quoted fields of a line split at its quotes: combined has 3, pexapp 6 with the upstream's status the fifth.
 _COMBINED, _PEXAPP = 7, 13
 
+
+#: nginx's word for a client that did not wait.
+HUNG_UP = 499
 
 Kind = Literal["conference", "registration"]
 
@@ -37,6 +40,7 @@ class Fields(msgspec.Struct, frozen=True):
     kind: Kind | None  #: whose request_token was asked for
     alias: str | None
     status: int  #: the last upstream's, or nginx's own
+    asked: bool  #: a node was asked, as far as the format can tell
     length: int | None  #: of the body
     pin: Pin | None  #: none sent, "none" sent, a PIN sent; None: the format cannot tell
     id: str  #: nginx's request id, or ""
@@ -93,7 +97,17 @@ def _json(line: bytes) -> Fields | None:
     status = _status(v1.s, v1.us)
     if status is None:
         return None
-    return Fields(v1.ip, v1.m == "POST", _KINDS.get(v1.k), v1.a, status, _number(last_of(v1.l)), _PINS.get(v1.p), v1.id)
+    return Fields(
+        v1.ip,
+        v1.m == "POST",
+        _KINDS.get(v1.k),
+        v1.a,
+        status,
+        v1.us != "",
+        _number(last_of(v1.l)),
+        _PINS.get(v1.p),
+        v1.id,
+    )
 
 
 def _text(parts: list[bytes]) -> Fields | None:
@@ -105,22 +119,31 @@ def _text(parts: list[bytes]) -> Fields | None:
     status = _status(numbers[1].decode(), upstream)
     if status is None:
         return None
-    target: Target | None = None
-    post = False
-    words = _ESCAPED.sub(lambda m: bytes((int(m[1], 16),)), parts[1]).split(b" ")
-    if len(words) >= 3 and words[-1].startswith(b"HTTP/"):
-        post = words[0] == b"POST"
-        target = target_of(b" ".join(words[1:-1]))
+    method, asked = _request(_ESCAPED.sub(lambda m: bytes((int(m[1], 16),)), parts[1]))
+    target = target_of(asked)
     return Fields(
         head[1].decode("latin-1"),
-        post,
+        method == b"POST",
         target.kind if target else None,
         target.alias if target else None,
         status,
+        True,
         _number(numbers[2].decode()),
         None,
         "",
     )
+
+
+def _request(line: bytes) -> tuple[bytes, bytes]:
+    """The method and the target of a request line.
+
+    nginx takes any number of spaces before the target, before the version and behind it, and none of the latter in
+    HTTP/0.9 (ngx_http_parse_request_line).
+    """
+    method, _, rest = line.partition(b" ")
+    rest = rest.strip(b" ")
+    target, _, version = rest.rpartition(b" ")
+    return method, target.rstrip(b" ") if version.startswith(b"HTTP/") else rest
 
 
 def _status(own: str, upstream: str) -> int | None:

@@ -8,6 +8,7 @@ import sys
 
 from gunicorn.app.base import BaseApplication
 
+from receiver.rulebook import Rulebook
 from receiver.station import Station, open_station
 from receiver.worker import Health, IngestWorker
 from shared import logs
@@ -69,6 +70,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
         before = self.station.settings
         try:
             after = load(self._path)
+            rulebook = Rulebook(after)
         except SettingsError as error:
             _log.error("%s; the settings stay as they were", error)
             return
@@ -77,7 +79,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
             before.receiver.receive_buffer,
         ):
             _log.warning("receiver.listen and receiver.receive_buffer change at a restart, not at a reload")
-        self.station.settings = after
+        self.station.settings, self.station.rulebook = after, rulebook
         _log.info("settings reloaded")
 
 

@@ -13,12 +13,16 @@ _ABSOLUTE = re.compile(rb"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _REQUEST_TOKEN = re.compile(rb"/api/client/v[0-9]+/(conference|registration)s/(.+)/request_token/?", re.DOTALL | re.I)
 
 
+#: Longest alias that is kept, bytes; nginx/pinban.conf sends no more.
+LONGEST_ALIAS = 128
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A request for a token: of whom."""
 
     kind: Literal["conference", "registration"]
-    alias: str  #: decoded
+    alias: str  #: decoded, of LONGEST_ALIAS bytes at most
 
 
 def target_of(raw: bytes) -> Target | None:
@@ -27,13 +31,17 @@ def target_of(raw: bytes) -> Target | None:
     Absolute-form is reduced to its path (RFC 9112, 3.2.2), query and fragment are cut, percent-encoding is decoded
     once, then `//` and dot segments are merged, a decoded slash or dot too (ngx_http_parse_complex_uri).
     """
-    path = re.split(rb"[?#]", _ABSOLUTE.sub(b"", raw, count=1) or b"/", maxsplit=1)[0]
-    decoded = _QUOTED.sub(lambda m: bytes((int(m[1], 16),)), path)
-    matched = _REQUEST_TOKEN.fullmatch(_merged(decoded))
+    path = raw if raw.startswith(b"/") else _ABSOLUTE.sub(b"", raw, count=1) or b"/"
+    path = path.partition(b"?")[0].partition(b"#")[0]
+    if b"%" in path:
+        path = _QUOTED.sub(lambda m: bytes((int(m[1], 16),)), path)
+    if b"//" in path or b"/." in path:
+        path = _merged(path)
+    matched = _REQUEST_TOKEN.fullmatch(path)
     if matched is None:
         return None
     kind: Literal["conference", "registration"] = "conference" if matched[1][:1] in b"Cc" else "registration"
-    return Target(kind, matched[2].decode("utf-8", "replace"))
+    return Target(kind, matched[2][:LONGEST_ALIAS].decode("utf-8", "replace"))
 
 
 def _merged(path: bytes) -> bytes:

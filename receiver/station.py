@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from socket import socket
 
 from receiver.journal import Journal
+from receiver.rulebook import Rulebook
 from receiver.sockets import check_free, open_sockets
 from shared.settings import Settings
 
@@ -16,14 +17,16 @@ _SLOTS = 40
 
 @dataclass(slots=True)
 class Station:
-    """Shared by all workers of a receiver. The settings change at a reload, the rest never does."""
+    """Shared by all workers of a receiver. Settings and rules change at a reload, the rest never does."""
 
     settings: Settings
+    rulebook: Rulebook
     sockets: list[socket]
     journal: Journal
 
 
 def open_station(settings: Settings) -> Station:
     """Bind the sockets and lay out the journal; SettingsError when an address is taken."""
+    rulebook = Rulebook(settings)
     check_free(settings.receiver.http)
-    return Station(settings, open_sockets(settings.receiver), Journal(_SLOTS))
+    return Station(settings, rulebook, open_sockets(settings.receiver), Journal(_SLOTS))

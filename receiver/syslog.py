@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+_PRIORITY = re.compile(rb"^<[0-9]{1,3}>(?:1 )?")
+
 #: `<190>Nov  2 14:12:18 rp1 pinban: `: priority, time with a space-padded day, host, tag (ngx_syslog.c; RFC 3164).
 _RFC3164 = re.compile(
     rb"(?:<[0-9]{1,3}>)?[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} "
@@ -26,3 +28,8 @@ def message(datagram: bytes) -> bytes:
     line = datagram.rstrip(b"\r\n\0 ")
     frame = _RFC3164.match(datagram) or _RFC5424.match(datagram)
     return line[frame.end() :] if frame else line
+
+
+def without_priority(datagram: bytes) -> bytes:
+    """The message with its time, host and tag, as a syslog daemon would have written it to a file."""
+    return _PRIORITY.sub(b"", datagram.rstrip(b"\r\n\0 "), count=1)

@@ -12,9 +12,11 @@ from gunicorn.workers.gthread import ThreadWorker
 from receiver.counter import Counter
 from receiver.counts import Counts
 from receiver.ingest import Ingest, Sorter
-from receiver.keeper import Keeper, moving
+from receiver.keeper import Keeper, Learned, moving
 from receiver.ledger import Ledger
+from receiver.rooms import Rooms
 from receiver.station import Station
+from shared.spared import Spared, names_of
 from shared.store import HASTY_S, connect
 
 #: A thread that has not come round for this long is stuck, s: the heartbeat stops and the arbiter replaces the worker.
@@ -37,18 +39,25 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         station: Station = self.app.station
         settings = station.settings
         client = connect(settings, f"receiver-{settings.receiver.node}", HASTY_S)
-        self.counter = Counter(settings, station.journal, Counts(settings, client), Ledger(settings, client))
-        self.ingest = Ingest(station.sockets, station.journal, Sorter(settings), self.counter)
+        ledger = Ledger(settings, client)
+        rooms = Rooms(settings, client, ledger)
+        names = names_of(settings)
+        spared = Spared(settings, names)
+        sorter = Sorter(settings, station.rulebook, spared)
+        self.counter = Counter(settings, station.journal, Counts(settings, client), ledger, rooms)
+        self.ingest = Ingest(station.sockets, station.journal, sorter, self.counter)
+        heir = Spared(settings, names)  # one of its own, since it sorts in another thread
         self.keeper = Keeper(
             settings,
             connect(settings, f"keeper-{settings.receiver.node}", HASTY_S),
-            station.journal,
-            station.sockets,
+            station,
             self.ingest,
             self.counter,
+            Sorter(settings, station.rulebook, heir),
+            Learned(rooms, (spared, heir)),
         )
         self.app.keeper = self.keeper
-        for thread in (self.counter, self.ingest, self.keeper):
+        for thread in (names, self.counter, self.ingest, self.keeper):
             thread.start()
         try:
             super().run()

@@ -22,24 +22,30 @@ IPV6_PREFIX = 64
 _MAPPED = bytes(10) + b"\xff\xff"
 
 
-def counted_network(address: str, ipv6_prefix: int = IPV6_PREFIX) -> Network:
+def counted_network(address: str, ipv6_prefix: int = IPV6_PREFIX, ipv4_prefix: int = 32) -> Network:
     """The network that a client at `address` is counted and banned as.
 
-    IPv4 and IPv4-mapped addresses stand for themselves, IPv6 for its first `ipv6_prefix` bits. Zone ids, octets with
-    leading zeros and names raise AddressError.
+    IPv4 and IPv4-mapped addresses stand for their first `ipv4_prefix` bits, by default for themselves, IPv6 for its
+    first `ipv6_prefix` bits. Zone ids, names, and any spelling that nginx does not write raise AddressError.
     """
     try:
         if ":" not in address:
             inet_pton(AF_INET, address)
-            return Network(address)
+            return Network(address) if ipv4_prefix == 32 else _wider(address, ipv4_prefix)
         packed = inet_pton(AF_INET6, address)
     except (OSError, ValueError) as error:
         raise AddressError(f"{address[:64]!r} is not an IP address") from error
+    if inet_ntop(AF_INET6, packed) != address:
+        raise AddressError(f"{address[:64]!r} is not how an IPv6 address is written (RFC 5952)")
     if packed[:12] == _MAPPED:
-        return Network(inet_ntop(AF_INET, packed[12:]))
+        return counted_network(inet_ntop(AF_INET, packed[12:]), ipv6_prefix, ipv4_prefix)
     if ipv6_prefix == 64:  # the default, spared the slow general way: this runs for every line
         return Network(inet_ntop(AF_INET6, packed[:8] + bytes(8)) + "/64")
-    return _text(ipaddress.IPv6Network((packed, ipv6_prefix), strict=False))
+    return _wider(address, ipv6_prefix)
+
+
+def _wider(address: str, prefix: int) -> Network:
+    return _text(ipaddress.ip_network(f"{address}/{prefix}", strict=False))
 
 
 def parse_network(text: str) -> Network:

@@ -1,4 +1,4 @@
-"""What travels on the channel: three events, msgpack arrays whose first element is the tag with its version.
+"""What travels on the channel: a few events, msgpack arrays whose first element is the tag with its version.
 
 Pure: bytes in, values out. The Lua scripts of the receiver write the same arrays (receiver/*.lua).
 """
@@ -56,7 +56,23 @@ class Beat:
     time_ms: int  #: Redis TIME
 
 
-Event = Ban | Unban | Beat
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The allow-list changed: read it."""
+
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """A room is under distributed attack. Changes nothing in the ledger, so its revision is that of the last change."""
+
+    stamp: Stamp
+    room: str
+    for_ms: int
+
+
+Event = Ban | Unban | Beat | Allow | Hot
 
 
 def encode(event: Event) -> bytes:
@@ -69,6 +85,10 @@ def encode(event: Event) -> bytes:
             fields = ["unban/1", stamp.epoch, stamp.rev, event.network]
         case Beat():
             fields = ["beat/1", stamp.epoch, stamp.rev, event.time_ms]
+        case Allow():
+            fields = ["allow/1", stamp.epoch, stamp.rev]
+        case Hot():
+            fields = ["hot/1", stamp.epoch, stamp.rev, event.room, event.for_ms]
     packed: bytes = msgpack.packb(fields)
     return packed
 
@@ -91,6 +111,12 @@ def decode(data: bytes) -> Event:
                 epoch and type(rev) is int and rev >= 0 and type(time_ms) is int and time_ms >= 0
             ):
                 return Beat(Stamp(epoch, rev), time_ms)
+            case ["allow/1", str(epoch), int(rev)] if _stamped(epoch, rev):
+                return Allow(Stamp(epoch, rev))
+            case ["hot/1", str(epoch), int(rev), str(room), int(for_ms)] if (
+                epoch and type(rev) is int and rev >= 0 and type(for_ms) is int and 0 < for_ms <= LONGEST_BAN_MS
+            ):
+                return Hot(Stamp(epoch, rev), room, for_ms)
     except AddressError as error:
         raise DecodeError(str(error)) from error
     except (ValueError, TypeError, msgpack.UnpackException) as error:

@@ -39,6 +39,38 @@ class Keys:
         return f"{{{self.prefix}}}:strikes:{network}"
 
     @property
+    def simulated(self) -> str:
+        """ZSET network -> until, ms: who would be banned now if rules did not only simulate."""
+        return f"{{{self.prefix}}}:simulated"
+
+    def simulation(self, network: Network) -> str:
+        """Hash, TTL: as `ban`, of a ban that was only simulated."""
+        return f"{{{self.prefix}}}:simulation:{network}"
+
+    @property
+    def allow(self) -> str:
+        """Hash network -> JSON {"note", "until"}: the central allow-list; until is ms of Redis TIME, or 0 for ever."""
+        return f"{{{self.prefix}}}:allow"
+
+    @property
+    def rooms(self) -> str:
+        """ZSET alias -> ms of its last wrong PIN: the rooms that are watched."""
+        return f"{{{self.prefix}}}:rooms"
+
+    @property
+    def hot(self) -> str:
+        """ZSET alias -> until, ms: the rooms under attack."""
+        return f"{{{self.prefix}}}:hot"
+
+    def room_failures(self, alias: str) -> str:
+        """ZSET failure id -> ms, TTL: wrong PINs on one room."""
+        return f"{self.prefix}:room:{{{alias}}}:failures"
+
+    def room_addresses(self, alias: str) -> str:
+        """HyperLogLog, TTL: the networks they came from."""
+        return f"{self.prefix}:room:{{{alias}}}:addresses"
+
+    @property
     def rev(self) -> str:
         """String, integer: number of the last change."""
         return f"{{{self.prefix}}}:rev"

@@ -12,11 +12,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from shared.durations import Milliseconds
+from shared.addresses import Network, parse_network
+from shared.errors import AddressError
+from shared.rules import Rooms, Rule, built_in_rules
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
 
-Duration = Milliseconds
 Name = Annotated[str, Meta(pattern=_NAME, description="a name of at most 32 letters, digits, dots, dashes")]
 
 
@@ -102,38 +103,17 @@ class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     maxelem: Annotated[int, Meta(ge=1_024, le=16_777_216, description="the most bans a set holds, from 1024")] = 262_144
 
 
-class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many failures in which time are a ban, and for how long."""
-
-    maxretry: Annotated[int, Meta(ge=1, le=1_000, description="a number of failures from 1 to 1000")] = 5
-    findtime: Annotated[Duration, Meta(description='a length of time from 1s to 30d, as "5m" or in seconds')] = (
-        Milliseconds(300_000)
-    )
-    bantime: Annotated[Duration, Meta(description='a length of time from 2s to 3650d, as "5m" or in seconds')] = (
-        Milliseconds(300_000)
-    )
-
-    def __post_init__(self) -> None:
-        if not 1_000 <= self.findtime <= 30 * 86_400_000:
-            raise ValueError("findtime")
-        if not 2_000 <= self.bantime <= 3_650 * 86_400_000:
-            raise ValueError("bantime")
-
-
-class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The rules by name; each counts one class of lines."""
-
-    pin: Rule = field(default_factory=Rule)  #: counts wrong_pin
-
-
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
     ignoreip: Annotated[
         tuple[str, ...],
-        Meta(description="a list of addresses and CIDR networks never counted, never dropped"),
+        Meta(description="a list of addresses, CIDR networks and DNS names never counted, never dropped"),
     ] = ("127.0.0.0/8", "::1")
     ignoreself: Annotated[bool, Meta(description="true or false: never count or drop the host's own addresses")] = True
+    ipv4_prefix: Annotated[
+        int, Meta(ge=8, le=32, description="a prefix length from 8 to 32: the part of an IPv4 address that counts")
+    ] = 32
     ipv6_prefix: Annotated[
         int,
         Meta(
@@ -148,7 +128,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     redis: Redis = field(default_factory=Redis)
     receiver: Receiver = field(default_factory=Receiver)
     enforcer: Enforcer = field(default_factory=Enforcer)
-    rules: Rules = field(default_factory=Rules)
+    rooms: Rooms = field(default_factory=Rooms)
+    rules: dict[str, Rule] = field(default_factory=built_in_rules)  #: by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +144,22 @@ class Endpoint:
         if self.kind == "unix":
             return f"unix:{self.host}"
         return f"udp:[{self.host}]:{self.port}" if ":" in self.host else f"udp:{self.host}:{self.port}"
+
+
+#: A DNS name (RFC 1123, section 2.1) with a letter in its last label, so that it is no address.
+_DNS_NAME = re.compile(
+    r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?"
+)
+
+
+def parse_ignored(text: str) -> Network | None:
+    """The network that an entry of ignoreip is, or None when it is a DNS name; AddressError when it is neither."""
+    try:
+        return parse_network(text)
+    except AddressError as error:
+        if _DNS_NAME.fullmatch(text):
+            return None
+        raise AddressError(f"{error}, nor a DNS name") from error
 
 
 def parse_endpoint(text: str) -> Endpoint:

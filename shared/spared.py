@@ -7,7 +7,9 @@ from pathlib import Path
 from socket import AF_INET6, inet_ntop
 
 from shared.addresses import Network, NetworkSet, too_wide
-from shared.settings import Settings
+from shared.allow import AllowList
+from shared.names import Names
+from shared.settings import Settings, parse_ignored
 
 
 def own_addresses(proc: Path = Path("/proc/net")) -> frozenset[str]:
@@ -31,26 +33,35 @@ def own_addresses(proc: Path = Path("/proc/net")) -> frozenset[str]:
 class Spared:
     """The networks that are never counted, never banned, never dropped. For one thread.
 
-    Those of ignoreip; with ignoreself the addresses of this host, looked up anew once in `refresh_s`; and networks so
-    wide that nobody can have meant them.
+    Those of ignoreip, its names looked up in the background; those of the central allow-list; with ignoreself the
+    addresses of this host, looked up anew once in `refresh_s`; and networks so wide that nobody can have meant them.
     """
 
-    def __init__(self, settings: Settings, refresh_s: float = 10.0) -> None:
-        self._ignored = NetworkSet(settings.ignoreip)
+    def __init__(self, settings: Settings, names: Names | None = None, refresh_s: float = 10.0) -> None:
+        """`names` is shared by all who ask; without it names in ignoreip spare nobody."""
+        self._ignored = NetworkSet(network for text in settings.ignoreip if (network := parse_ignored(text)))
+        self._names = names
         self._ignoreself = settings.ignoreself
         self._refresh_s = refresh_s
         self._stale_at = 0.0
         self._own = NetworkSet(())
+        self._allowed = AllowList()
 
     def __call__(self, network: Network) -> str:
         """Why the network is spared, or "" when it is not."""
-        if self._ignored.overlaps(network):
+        if self._ignored.overlaps(network) or (self._names is not None and self._names.networks.overlaps(network)):
             return "ignoreip names it"
+        if self._allowed.overlaps(network, time.monotonic_ns() // 1_000_000):
+            return "the allow-list has it"
         if too_wide(network):
             return "it is too wide to ban"
         if self._ignoreself and self._own_addresses().overlaps(network):
             return "this host has an address in it"
         return ""
+
+    def learn(self, allowed: AllowList) -> None:
+        """The central allow-list, as read from Redis just now; may be called by another thread."""
+        self._allowed = allowed
 
     def _own_addresses(self) -> NetworkSet:
         now = time.monotonic()
@@ -58,6 +69,11 @@ class Spared:
             self._own = NetworkSet(own_addresses())
             self._stale_at = now + self._refresh_s
         return self._own
+
+
+def names_of(settings: Settings) -> Names:
+    """The look-up of ignoreip's names, not yet started."""
+    return Names(text for text in settings.ignoreip if parse_ignored(text) is None)
 
 
 def _lines(path: Path) -> list[str]:

@@ -14,10 +14,10 @@ from tests.lab.wires import CORE
 RECEIVER = (CORE, 5514)
 
 
-def failure(address: str, id_: str, alias: str = "meet.alice") -> bytes:
-    """The line of a wrong PIN."""
+def failure(address: str, id_: str, alias: str = "") -> bytes:
+    """The line of a wrong PIN, on a room of the address's own: one that many attacked would be hot."""
     fields = {"v": 1, "id": id_, "t": "1795356738.348", "ip": address, "m": "POST", "k": "conference"}
-    fields |= {"a": alias, "s": "403", "us": "403", "l": "45", "p": "1"}
+    fields |= {"a": alias or f"room.{address}", "s": "403", "us": "403", "l": "45", "p": "1"}
     return b"<190>Nov 22 14:12:18 pinban: " + json.dumps(fields, separators=(",", ":")).encode()
 
 

@@ -14,7 +14,8 @@ from receiver.failures import Counted, Failure
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import StoreError
-from shared.settings import Rule, Rules, Settings
+from shared.rules import Rule
+from shared.settings import Settings
 from shared.store import now_ms
 from tests.redis.conftest import KEYS, members
 
@@ -170,7 +171,7 @@ def test_the_window_is_exact(
 ) -> None:
     client.flushall()
     rule = msgspec.structs.replace(Rule(), maxretry=maxretry, findtime=Milliseconds(FINDTIME_MS))
-    counts = Counts(msgspec.structs.replace(settings, rules=Rules(pin=rule)), client)
+    counts = Counts(msgspec.structs.replace(settings, rules={"pin": rule}), client)
     oracle = Oracle(maxretry)
     for pause_ms, call in history:
         oracle.passes(pause_ms)

@@ -12,7 +12,7 @@ import redis
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import SILENCE_S, Follower
-from receiver.ledger import Ledger
+from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
 from shared.settings import Settings
 from shared.spared import Spared
@@ -33,7 +33,7 @@ class Proxy:
     follower: Follower
 
     def ban(self, network: Network, ms: int = 600_000) -> None:
-        self.ledger.ban(network, ms, "pin", "[]", "rx1")
+        self.ledger.ban(NewBan(network, ms, "pin", "[]", "rx1"))
 
     def start(self) -> None:
         self.follower.start()

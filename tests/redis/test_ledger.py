@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from enforcer.ledger import read_snapshot
-from receiver.ledger import BEAT_MARK_MS, STRIKES_KEPT_MS, Ledger
+from receiver.ledger import BEAT_MARK_MS, STRIKES_KEPT_MS, Ledger, NewBan
 from shared.addresses import Network
 from shared.errors import StoreError
 from shared.events import Ban, Beat, Event, Stamp, Unban, decode, encode
@@ -57,12 +57,12 @@ def channel(client: redis.Redis) -> Iterator[Channel]:
 
 
 def ban(ledger: Ledger, network: Network = A, ms: int = LONG_MS, *, lengthen: bool = False) -> bool:
-    return ledger.ban(network, ms, "pin", "[]", "rx1", lengthen=lengthen).new
+    return ledger.ban(NewBan(network, ms, "pin", "[]", "rx1"), lengthen=lengthen).new
 
 
 def test_a_ban_is_written_everywhere_a_person_may_look(ledger: Ledger, client: redis.Redis) -> None:
     before = now_ms(client)
-    recorded = ledger.ban(A, LONG_MS, "pin", '[{"id": "x"}]', "rx1")
+    recorded = ledger.ban(NewBan(A, LONG_MS, "pin", '[{"id": "x"}]', "rx1"))
     after = now_ms(client)
     assert (recorded.new, recorded.strikes) == (True, 1)
     assert before + LONG_MS <= recorded.until_ms <= after + LONG_MS
@@ -87,7 +87,7 @@ def test_a_ban_is_written_everywhere_a_person_may_look(ledger: Ledger, client: r
 def test_the_published_bytes_are_those_that_encode_writes(
     ledger: Ledger, client: redis.Redis, channel: Channel, network: Network, ms: int
 ) -> None:
-    ledger.ban(network, ms, "manual", "{}", "rx1")
+    ledger.ban(NewBan(network, ms, "manual", "{}", "rx1"))
     epoch = text(client, KEYS.epoch)
     assert channel.raw() == encode(Ban(Stamp(epoch, 1), network, ms, "manual"))
     ledger.unban(network, "why", "who")
@@ -112,8 +112,8 @@ def test_revisions_of_every_size_are_published_as_encode_writes_them(
 
 
 def test_a_standing_ban_is_set_once(ledger: Ledger, client: redis.Redis, channel: Channel) -> None:
-    first = ledger.ban(A, LONG_MS, "pin", "[]", "rx1")
-    again = ledger.ban(A, 2 * LONG_MS, "pin", "[1]", "rx2")
+    first = ledger.ban(NewBan(A, LONG_MS, "pin", "[]", "rx1"))
+    again = ledger.ban(NewBan(A, 2 * LONG_MS, "pin", "[1]", "rx2"))
     assert not again.new
     assert (again.until_ms, again.strikes) == (first.until_ms, 1)
     assert facts(client, KEYS.ban(A))["by"] == "rx1"
@@ -124,10 +124,10 @@ def test_a_standing_ban_is_set_once(ledger: Ledger, client: redis.Redis, channel
 
 
 def test_lengthening_never_shortens(ledger: Ledger, client: redis.Redis, channel: Channel) -> None:
-    first = ledger.ban(A, LONG_MS, "pin", "[]", "rx1")
-    shorter = ledger.ban(A, LONG_MS // 2, "manual", "{}", "me", lengthen=True)
+    first = ledger.ban(NewBan(A, LONG_MS, "pin", "[]", "rx1"))
+    shorter = ledger.ban(NewBan(A, LONG_MS // 2, "manual", "{}", "me"), lengthen=True)
     assert (shorter.new, shorter.until_ms) == (False, first.until_ms)
-    longer = ledger.ban(A, 2 * LONG_MS, "manual", "{}", "me", lengthen=True)
+    longer = ledger.ban(NewBan(A, 2 * LONG_MS, "manual", "{}", "me"), lengthen=True)
     assert longer.new
     assert longer.until_ms >= first.until_ms + LONG_MS
     assert client.zscore(KEYS.bans, A) == longer.until_ms
@@ -139,7 +139,7 @@ def test_lengthening_never_shortens(ledger: Ledger, client: redis.Redis, channel
 def test_a_ban_that_is_over_is_followed_by_a_new_one_with_another_strike(ledger: Ledger, client: redis.Redis) -> None:
     ban(ledger)
     client.zadd(KEYS.bans, {A: now_ms(client) - 1})
-    recorded = ledger.ban(A, LONG_MS, "pin", "[]", "rx1")
+    recorded = ledger.ban(NewBan(A, LONG_MS, "pin", "[]", "rx1"))
     assert (recorded.new, recorded.strikes) == (True, 2)
 
 
@@ -225,7 +225,7 @@ def test_a_beat_prunes_bans_that_are_over(ledger: Ledger, client: redis.Redis) -
 
 def test_evidence_may_hold_anything_that_json_holds(ledger: Ledger, client: redis.Redis) -> None:
     evidence = json.dumps([{"alias": 'bär "quoted" \n \u0000', "id": "x"}])
-    ledger.ban(A, LONG_MS, "pin", evidence, "rx1")
+    ledger.ban(NewBan(A, LONG_MS, "pin", evidence, "rx1"))
     assert facts(client, KEYS.ban(A))["evidence"] == evidence
 
 

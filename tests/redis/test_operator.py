@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from pinban.cli import main
 from receiver.counts import Counts
 from receiver.failures import Failure
-from receiver.ledger import Ledger
+from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
 from shared.nodes import ALIVE_MS, KEPT_MS, NodeWriter, read_nodes
 from shared.settings import Settings
@@ -64,7 +64,7 @@ def enforcer(client: redis.Redis, **changed: str | int) -> dict[str, str | int]:
 def test_with_all_well_status_says_so_and_exits_with_zero(
     run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
 ) -> None:
-    ledger.ban(A, 60_000, "pin", "[]", "rx1")
+    ledger.ban(NewBan(A, 60_000, "pin", "[]", "rx1"))
     report(settings, client, "rx1", **RECEIVER)
     report(settings, client, "rp1", **enforcer(client))
     found = as_json(run("status", "--json"))
@@ -100,7 +100,7 @@ def test_status_tells_of_a_silent_daemon_and_of_one_in_trouble(
 def test_status_tells_of_an_enforcer_that_stays_behind(
     run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
 ) -> None:
-    ledger.ban(A, 60_000, "pin", "[]", "rx1")
+    ledger.ban(NewBan(A, 60_000, "pin", "[]", "rx1"))
     client.delete(KEYS.history)
     client.xadd(KEYS.history, {"event": "ban"}, id=f"{now_ms(client) - 60_000}-0")  # the change is a minute old
     report(settings, client, "rx1", **RECEIVER)
@@ -144,7 +144,7 @@ def test_nodes_of_other_deployments_are_not_shown(settings: Settings, client: re
 
 def test_bans_are_listed_longest_first_with_their_reason(run: Run, ledger: Ledger, client: redis.Redis) -> None:
     evidence = json.dumps([{"id": "i", "rp": "10.0.0.2", "alias": "meet.alice", "at": "1"}])
-    ledger.ban(A, 60_000, "pin", evidence, "rx1")
+    ledger.ban(NewBan(A, 60_000, "pin", evidence, "rx1"))
     assert run("ban", "2001:db8:1:2::9", "--for", "2h", "--why", "asked by abuse@").exit_code == 0
     client.zadd(KEYS.bans, {"203.0.113.99": now_ms(client) - 1})
     rows = as_json(run("bans", "--json"))
@@ -192,7 +192,7 @@ def test_an_address_is_banned_as_it_would_be_counted_and_a_network_as_written(ru
         (["16.0.0.0/6"], "too wide"),
         (["2000::/3"], "too wide"),
         (["0.0.0.0/0"], "never banned"),
-        (["localhost"], "is not an IP address; write 203.0.113.7"),
+        (["localhost"], "write 203.0.113.7, 2001:db8::1"),
         (["203.0.113.7/24"], "host bits"),
         (["fe80::1%eth0"], "write 203.0.113.7"),
         (["203.0.113.7", "--for", "soon"], "is no length of time; write 10m"),
@@ -214,7 +214,7 @@ def test_what_must_not_be_banned_is_refused_in_one_line(
 def test_an_unban_ends_a_ban_and_forgets_failures_and_strikes(
     run: Run, ledger: Ledger, settings: Settings, client: redis.Redis
 ) -> None:
-    ledger.ban(A, 60_000, "pin", "[]", "rx1")
+    ledger.ban(NewBan(A, 60_000, "pin", "[]", "rx1"))
     Counts(settings, client).count([Failure(A, "pin", "i", "rp1", "m", 0)], 0)
     result = run("unban", str(A), "--why", "a mistake")
     assert (result.exit_code, result.output) == (0, f"unbanned {A}\n")

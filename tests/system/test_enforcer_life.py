@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from receiver.ledger import Ledger
+from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
 from shared.settings import Redis, Settings
 from shared.store import connect
@@ -80,7 +80,7 @@ def test_bans_and_deaths_by_turns_leave_kernel_and_ledger_equal(lab: Lab, enforc
         ledger_writer = Ledger(settings, client)
         for life in range(3):
             for n in range(200):
-                ledger_writer.ban(Network(f"203.0.{113 + life}.{n + 1}"), 60_000, "pin", "[]", "test")
+                ledger_writer.ban(NewBan(Network(f"203.0.{113 + life}.{n + 1}"), 60_000, "pin", "[]", "test"))
                 if n == 100:
                     enforcer.kill()
             enforcer.start()
@@ -127,12 +127,12 @@ def test_a_ledger_that_bans_ignored_and_own_addresses_is_not_obeyed(lab: Lab, en
     with connect(settings, "test", 2.0) as client:
         ledger_writer = Ledger(settings, client)
         for network in (*wrong, "203.0.120.1"):
-            ledger_writer.ban(Network(network), 60_000, "pin", "[]", "test")
+            ledger_writer.ban(NewBan(Network(network), 60_000, "pin", "[]", "test"))
         wait_until(lambda: "203.0.120.1" in members(rp1.namespace), "the event after them is applied")
         assert not members(rp1.namespace) & wrong
         assert enforcer.stop() == 0
         enforcer.start()
-        ledger_writer.ban(Network("203.0.120.2"), 60_000, "pin", "[]", "test")
+        ledger_writer.ban(NewBan(Network("203.0.120.2"), 60_000, "pin", "[]", "test"))
         wait_until(lambda: "203.0.120.2" in members(rp1.namespace), "the enforcer follows again")
         assert not members(rp1.namespace) & wrong
         assert members(rp2.namespace) & wrong == {rp1.outside, rp1.inside}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from receiver.classes import RULES, Class, Classifier
-from shared.settings import Receiver
+from shared.settings import Receiver, Settings
 from tests.lab.process import ROOT
 
 CORPORA = (ROOT.parent / "shared" / "corpus" / "lines.jsonl", ROOT / "tests" / "corpus" / "lines.jsonl")
@@ -41,5 +41,11 @@ def test_our_corpus_has_every_class() -> None:
     assert {case["class"] for case in cases(CORPORA[1])} == {str(each) for each in Class}
 
 
-def test_only_a_wrong_pin_is_counted() -> None:
-    assert {str(each): rule for each, rule in RULES.items()} == {"wrong_pin": "pin"}
+def test_failures_have_a_rule_and_nothing_else_has() -> None:
+    assert {str(each): rule for each, rule in RULES.items()} == {
+        "wrong_pin": "pin",
+        "pin_prompt": "prompt",
+        "unknown_alias": "scan",
+        "registration": "registration",
+    }
+    assert Settings().rules["prompt"].simulate

@@ -16,10 +16,11 @@ import receiver.ingest
 import receiver.journal
 from receiver.failures import Failure, pack, unpack
 from receiver.inbox import BATCH
-from receiver.ingest import Sorter, recover
+from receiver.ingest import recover
 from receiver.journal import INTAKE, MAX_ATTEMPTS, QUEUE_LENGTH, RECORD_BYTES, Journal, Row, Slot
 from shared.addresses import counted_network
 from shared.settings import Settings
+from tests.parts import sorter_of
 from tests.unit.children import Child, killed_at
 
 FILES = tuple(str(module.__file__) for module in (receiver.inbox, receiver.ingest, receiver.journal))
@@ -203,7 +204,7 @@ def test_what_a_killed_worker_received_is_its_heirs(journal: Journal, slot: Slot
     assert slot.left_over()
     assert journal.claim(slot)
     assert [data for _, _, data in slot.datagrams()] == lines(0, 3)
-    recover(slot, Sorter(SETTINGS))
+    recover(slot, sorter_of(SETTINGS))
     assert queued_ids(slot) == ["0", "1", "2"]
     assert not list(slot.datagrams())
     assert slot.intake.get("received") == 3
@@ -226,19 +227,19 @@ def test_a_worker_killed_between_queue_and_commit_leaves_its_inbox_to_do(
         slot.intake = Interrupted(slot.intake._words, INTAKE)
         slot.intake.child = child
         slot.receive(inlet)
-        Sorter(SETTINGS).sort(slot)
+        sorter_of(SETTINGS).sort(slot)
 
     send(inlet, *lines(0, 3))
     child = Child(sort)
     child.wait_told()
     child.kill()
     assert (slot.waiting, slot.intake.get("received")) == (0, 0)
-    recover(slot, Sorter(SETTINGS))
+    recover(slot, sorter_of(SETTINGS))
     assert queued_ids(slot) == ["0", "1", "2"]
 
 
 def test_wherever_a_worker_is_killed_every_datagram_is_taken_in_once(slot: Slot, inlet: socket.socket) -> None:
-    sorter = Sorter(SETTINGS)
+    sorter = sorter_of(SETTINGS)
 
     def work() -> None:
         slot.receive(inlet)
@@ -270,7 +271,7 @@ def test_a_failure_without_an_id_has_the_same_one_for_the_heir(slot: Slot, inlet
     first, second = ([id_ for id_, _, _ in slot.datagrams()] for _ in range(2))
     assert first == second
     assert len(set(first)) == 2
-    Sorter(SETTINGS).sort(slot)
+    sorter_of(SETTINGS).sort(slot)
     assert queued_ids(slot) == first
     send(inlet, combined)
     slot.receive(inlet)
@@ -291,13 +292,13 @@ def test_an_inbox_that_kills_its_workers_is_given_up_and_counted(slot: Slot, inl
     slot.receive(inlet)
     for _ in range(MAX_ATTEMPTS):
         assert slot.attempt()  # and its worker dies
-    recover(slot, Sorter(SETTINGS))
+    recover(slot, sorter_of(SETTINGS))
     assert (slot.intake.get("received"), slot.intake.get("abandoned")) == (2, 2)
     assert not slot.left_over()
 
 
 def test_attempts_are_counted_anew_for_each_batch(slot: Slot, inlet: socket.socket) -> None:
-    sorter = Sorter(SETTINGS)
+    sorter = sorter_of(SETTINGS)
     for first in range(0, 2 * MAX_ATTEMPTS + 2, 2):
         send(inlet, *lines(first, 2))
         slot.receive(inlet)
@@ -309,16 +310,22 @@ def test_attempts_are_counted_anew_for_each_batch(slot: Slot, inlet: socket.sock
 def test_a_batch_full_of_failures_is_queued_whole(slot: Slot, inlet: socket.socket) -> None:
     send(inlet, *lines(0, BATCH))
     assert slot.receive(inlet) == BATCH
-    assert Sorter(SETTINGS).sort(slot) == BATCH
+    assert sorter_of(SETTINGS).sort(slot) == BATCH
     assert queued_ids(slot) == [str(i) for i in range(BATCH)]
 
 
 texts = st.text(max_size=200) | st.text("\U0001f600ä\U00020000", min_size=60, max_size=200)
 
 
-@given(texts, texts, st.ip_addresses(v=6).map(str), st.integers(0, 2**63), st.integers(32, 128))
+@given(
+    texts,
+    texts,
+    st.ip_addresses(v=6).map(lambda a: socket.inet_ntop(socket.AF_INET6, a.packed)),
+    st.integers(0, 2**63),
+    st.integers(32, 128),
+)
 def test_no_failure_is_too_long_for_its_record(id_: str, alias: str, address: str, now_ms: int, prefix: int) -> None:
-    failure = Failure(counted_network(address, prefix), "registration", id_, address, alias, now_ms)
+    failure = Failure(counted_network(address, prefix), "a-rule-of-16-abc", id_, address, alias, now_ms)
     packed = pack(failure)
     assert len(packed) <= RECORD_BYTES - 2
     read = unpack(packed)

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from receiver.failures import unpack
-from receiver.ingest import Sorter
 from receiver.journal import Journal, Slot
 from shared.settings import Settings
+from tests.parts import sorter_of
 
 DEFAULTS = msgspec.structs.replace(Settings(), ignoreself=False)
 
@@ -37,7 +37,7 @@ def outcomes(inlet: socket.socket, settings: Settings, *datagrams: bytes) -> tup
         for datagram in datagrams:
             outlet.sendto(datagram, inlet.getsockname())
     assert slot.receive(inlet) == len(datagrams)
-    Sorter(settings).sort(slot)
+    sorter_of(settings).sort(slot)
     tally = {name: value for name, value in slot.intake.read().items() if value and name not in {"tail", "batch"}}
     assert tally.pop("received") == sum(tally.values()) == len(datagrams)
     return tally, slot
@@ -59,7 +59,7 @@ def test_each_class_is_counted_under_its_name(inlet: socket.socket) -> None:
     assert tally == {
         "wrong_pin": 1, "pin_prompt": 1, "unknown_alias": 1, "registration": 1, "joined": 1, "other": 1, "malformed": 2,
     }  # fmt: skip
-    assert slot.waiting == 1
+    assert slot.waiting == 4
 
 
 def test_a_failure_says_who_where_and_by_way_of_whom(inlet: socket.socket) -> None:

@@ -1,0 +1,93 @@
+"""Which rule counts a line: the built-in rule of its class, or the first of one's own that matches. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from receiver import syslog
+from receiver.classes import RULES, Class, Classifier, Line
+from receiver.failregex import Filter, Found, compile_filter, patterns_of
+from receiver.failregex_dates import without_date
+from receiver.failregex_re2 import Pattern
+from shared.addresses import counted_network
+from shared.errors import AddressError, FailregexError, SettingsError
+from shared.rules import BUILT_IN
+from shared.settings import Settings
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a line means, and who counts it."""
+
+    line: Line
+    rule: str | None  #: None: nobody
+
+
+class Rulebook:
+    """The rules of one deployment, their patterns compiled. SettingsError names a pattern that cannot be had."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._classifier = Classifier(settings.receiver, settings.ipv6_prefix, settings.ipv4_prefix)
+        self._prefixes = settings.ipv6_prefix, settings.ipv4_prefix
+        self._built_in: dict[Class, str] = {}
+        self._ignore: dict[str, list[Pattern]] = {}
+        self._own: list[tuple[str, Filter]] = []
+        for name, rule in settings.rules.items():
+            if not rule.enabled:
+                continue
+            try:
+                if name not in BUILT_IN:
+                    ignored = patterns_of(rule.ignoreregex)
+                    self._own.append(
+                        (name, compile_filter(patterns_of(rule.failregex), ignored, rule.prefregex.strip()))
+                    )
+                elif rule.ignoreregex.strip():
+                    self._ignore[name] = [Pattern(source) for source in patterns_of(rule.ignoreregex)]
+            except FailregexError as error:
+                raise SettingsError(f"rules.{name}: {error}") from error
+        self._built_in = {kind: name for kind, name in RULES.items() if settings.rules[name].enabled}
+
+    def cannot_matter(self, datagram: bytes) -> bool:
+        """Whether this is surely the line of an HTTP request that no rule counts; False when that is not sure.
+
+        nginx writes the request line right behind a quote and \\x22 for every other one, so a POST shows as `"POST `.
+        JSON has no request line at all.
+        """
+        return b'"POST ' not in datagram and b" HTTP/" in datagram and not self._own
+
+    def read(self, datagram: bytes) -> Reading:
+        """The meaning of a syslog message or a line of a file, and the rule that counts it. Raises nothing."""
+        line = self._classifier.classify(datagram)
+        rule = self._built_in.get(line.meaning)
+        if rule is not None and not self._is_ignored(rule, datagram):
+            return Reading(line, rule)
+        return self._by_own_rules(datagram, line) if self._own else Reading(line, None)
+
+    def _is_ignored(self, rule: str, datagram: bytes) -> bool:
+        patterns = self._ignore.get(rule)
+        if patterns is None:
+            return False
+        text = without_date(_text(syslog.message(datagram))).encode()
+        return any(pattern.search(text) is not None for pattern in patterns)
+
+    def _by_own_rules(self, datagram: bytes, line: Line) -> Reading:
+        for name, own in self._own:
+            found = self._found(own, datagram)
+            if found is None or found.nofail:
+                continue
+            try:
+                network = counted_network(found.address, *self._prefixes)
+            except AddressError:
+                continue
+            meaning = Class.OTHER if line.meaning is Class.MALFORMED else line.meaning
+            return Reading(Line(meaning, network, line.alias, line.id), name)
+        return Reading(line, None)
+
+    def _found(self, own: Filter, datagram: bytes) -> Found | None:
+        """A daemon's filter looks for the daemon's name in the frame, one for access logs begins at the message."""
+        framed = _text(syslog.without_priority(datagram))
+        bare = _text(syslog.message(datagram))
+        return own.match(framed) or (own.match(bare) if bare != framed else None)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
