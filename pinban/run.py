@@ -75,6 +75,7 @@ In nginx's http block, on this host (it sends its log to {_syslog_target(setting
 and in the location that proxies /api/:
 
     proxy_ignore_client_abort on;
+    proxy_set_header pin $http_pin;
 
 Look at it from another terminal:
 

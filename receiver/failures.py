@@ -65,5 +65,5 @@ def unpack(data: bytes) -> Failure:
 
 
 def _word(text: str, longest: int) -> str:
-    """Printable and without spaces: it is shown in terminals and stands between spaces in Redis."""
-    return "".join(c if c.isprintable() and c != " " else "_" for c in text[:longest])
+    """Printable, without spaces and braces: it is shown in terminals, between spaces, and in a key's hash tag."""
+    return "".join(c if c.isprintable() and c not in " {}" else "_" for c in text[:longest])

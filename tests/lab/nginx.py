@@ -67,15 +67,19 @@ class Nginx:
         receivers: Sequence[str] = ("10.77.0.1:5514",),
         node: str = "10.77.0.1:8080",
         server: str = "",
+        site: str = SITE,
     ) -> None:
-        """A receiver is address:port or unix:/path; server is more configuration for the server block."""
+        """A receiver is address:port or unix:/path; server is more configuration for the server block.
+
+        Another site is a template with the same fields; it must answer on port 80 of every address.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         self._namespace = namespace
         self._errors = directory / "error.log"
         (directory / "pinban.conf").write_text(snippet(receivers))
-        site = directory / "nginx.conf"
-        site.write_text(SITE.format(directory=directory, node=node, server=server))
-        argv = ["nginx", "-p", str(directory), "-e", str(self._errors), "-c", str(site)]
+        configuration = directory / "nginx.conf"
+        configuration.write_text(site.format(directory=directory, node=node, server=server))
+        argv = ["nginx", "-p", str(directory), "-e", str(self._errors), "-c", str(configuration)]
         self.process = Process("nginx", argv, directory, namespace)
 
     def start(self) -> None:

@@ -2,7 +2,8 @@
 
 python -m tests.lab.node --listen 10.77.0.1:8080 --pin meet.alice=1234 --delay-ms 5
 
-The counts, the truth that others are compared with, are printed at SIGUSR1 and served as GET /_truth.
+The counts, the truth that others are compared with, are printed at SIGUSR1 and served as GET /_truth. With --records
+every request is a line of JSON in a file, written when the node has decided and before it answers.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import asyncio
 import json
 import signal
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+from typing import TextIO
 
-from tests.lab.node_answers import Reply, Request, Rooms, answer
+from tests.lab.node_answers import Reply, Request, Rooms, answer, route
 
 HEAD_END = b"\r\n\r\n"
 
@@ -24,17 +28,36 @@ REASONS = {200: b"OK", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found
 class Node:
     """What all connections share. A reply counts when it is written to a connection that is still open."""
 
-    def __init__(self, rooms: Rooms, delay_s: float, chunked: bool) -> None:
+    def __init__(self, rooms: Rooms, delay_s: float, chunked: bool, records: TextIO | None = None) -> None:
+        """A file of records must be line-buffered, so that whoever has an answer finds its record."""
         self.rooms = rooms
         self.delay_s = delay_s
         self.chunked = chunked
+        self._records = records
         outcomes = ("prompt", "wrong", "joined", "unknown", "registration", "other", "abandoned")
         self.truth = dict.fromkeys(outcomes, 0)
 
     def reply_to(self, request: Request) -> Reply:
         if request.target == b"/_truth":
             return Reply("", 200, json.dumps(self.truth).encode())
-        return answer(request, self.rooms)
+        reply = answer(request, self.rooms)
+        if self._records:
+            self._records.write(json.dumps(record(request, reply)) + "\n")
+        return reply
+
+
+def record(request: Request, reply: Reply) -> dict[str, str | int | list[str]]:
+    """What the node saw and decided. Bytes are written as Latin-1, which loses none."""
+    return {
+        "id": request.id.decode("latin-1"),
+        "marker": request.marker.decode("latin-1"),
+        "method": request.method.decode("latin-1"),
+        "target": request.target.decode("latin-1"),
+        "alias": route(request.target)[1].decode("latin-1"),
+        "pins": [pin.decode("latin-1") for pin in request.pins],
+        "outcome": reply.outcome,
+        "status": reply.status,
+    }
 
 
 class Connection(asyncio.Protocol):
@@ -116,11 +139,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pin", action="append", default=[], metavar="ALIAS=PIN", help="may be repeated")
     parser.add_argument("--delay-ms", type=float, default=0.0, help="before an answer to request_token")
     parser.add_argument("--chunked", action="store_true", help="no Content-Length for HTTP/1.1")
+    parser.add_argument("--records", type=Path, metavar="FILE", help="one line of JSON for each request")
     options = parser.parse_args(argv)
     address, _, port = options.listen.rpartition(":")
     pins = (entry.rpartition("=") for entry in options.pin)
     rooms = {alias.lower(): pin.encode() for alias, _, pin in pins}
-    asyncio.run(serve(address, int(port), Node(rooms, options.delay_ms / 1000, options.chunked)))
+    with ExitStack() as stack:
+        records = stack.enter_context(options.records.open("a", buffering=1)) if options.records else None
+        node = Node(rooms, options.delay_ms / 1000, options.chunked, records)
+        asyncio.run(serve(address, int(port), node))
 
 
 if __name__ == "__main__":

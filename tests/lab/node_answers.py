@@ -48,15 +48,26 @@ _TOKEN_PATH = re.compile(
 )
 
 
+#: RFC 9112, 3.2.2: a server must take the absolute form too.
+_ABSOLUTE = re.compile(rb"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     method: bytes
     target: bytes
     http11: bool
     keep_alive: bool
-    pin: bytes  #: the last one if there are several, as Twisted has it; b"" if there is none
+    pins: tuple[bytes, ...]  #: every pin header, in order
     login: bool  #: an Authorization header came along
     body_length: int  #: bytes
+    id: bytes = b""  #: X-Request-ID, where nginx is told to set it
+    marker: bytes = b""  #: X-Ground, by which a test knows its requests again
+
+    @property
+    def pin(self) -> bytes:
+        """The one that counts: the last one if there are several, as Twisted has it; b"" if there is none."""
+        return self.pins[-1] if self.pins else b""
 
     @classmethod
     def parse(cls, head: bytes) -> Request:
@@ -67,9 +78,12 @@ class Request:
         first, *lines = head.split(b"\r\n")
         method, target, version = first.split(b" ")
         headers: dict[bytes, bytes] = {}
+        pins: list[bytes] = []
         for line in lines:
             name, _, value = line.partition(b":")
             headers[name.lower()] = value.strip()
+            if name.lower() == b"pin":
+                pins.append(value.strip())
         http11 = version == b"HTTP/1.1"
         wish = headers.get(b"connection", b"").lower()
         return cls(
@@ -77,9 +91,11 @@ class Request:
             target,
             http11,
             wish != b"close" if http11 else wish == b"keep-alive",
-            headers.get(b"pin", b""),
+            tuple(pins),
             b"authorization" in headers,
             int(headers.get(b"content-length", b"0")),
+            headers.get(b"x-request-id", b""),
+            headers.get(b"x-ground", b""),
         )
 
 
@@ -97,7 +113,7 @@ def answer(request: Request, rooms: Rooms) -> Reply:
     if kind and request.method == b"POST":
         if kind == "registrations":
             return Reply("registration", 403 if request.login else 401, BAD_LOGIN, delayed=True)
-        return _token(rooms.get(alias), request.pin)
+        return _token(rooms.get(alias.decode(errors="replace").lower()), request.pin)
     if request.method == b"GET" and request.target.startswith(b"/webapp3/"):
         return Reply("other", 200, b"<!doctype html><title>Meet</title>")
     return Reply("other", 404, NOT_FOUND)
@@ -114,10 +130,9 @@ def _token(right: bytes | None, pin: bytes) -> Reply:
 
 
 @lru_cache(maxsize=4096)
-def route(target: bytes) -> tuple[str, str]:
-    """The kind of token that is asked for, and the alias in lower case; two empty strings for anything else."""
-    path = unquote_to_bytes(target.partition(b"?")[0])
+def route(target: bytes) -> tuple[str, bytes]:
+    """The kind of token that is asked for, and the alias as decoded; two empty strings for anything else."""
+    path = _ABSOLUTE.sub(b"", target, count=1) if not target.startswith(b"/") else target
+    path = unquote_to_bytes(path.partition(b"?")[0].partition(b"#")[0])
     found = _TOKEN_PATH.fullmatch(b"/" + posixpath.normpath(path).lstrip(b"/"))
-    if not found:
-        return "", ""
-    return found[1].decode().lower(), found[2].decode(errors="replace").lower()
+    return (found[1].decode().lower(), found[2]) if found else ("", b"")

@@ -1,0 +1,55 @@
+"""One trial: a site, so many requests of a seed, the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+
+from tests.ground.comparison import Comparison, Outcome, Sent
+from tests.ground.generator import sessions
+from tests.ground.requests import Session
+from tests.ground.site import Site
+from tests.ground.truth import Record
+from tests.ground.wire import play
+
+#: What the snippet advises.
+ADVISED = "proxy_ignore_client_abort on;"
+
+#: The same, and one pin header for the node: the one that nginx logs.
+ONE_PIN = f"{ADVISED} proxy_set_header pin $http_pin;"
+
+#: Without either.
+PLAIN = "proxy_ignore_client_abort off;"
+
+#: Sessions at the same time.
+CLIENTS = 4
+
+#: Sent, compared and forgotten in one go, so that a long trial needs no more memory than a short one.
+ROUND = 10_000
+
+
+def rounds(seed: int, requests: int, *, server: str = ADVISED) -> Iterator[Outcome]:
+    """Try so many requests, in rounds with a site and a seed of their own: seed, seed + 1, ...
+
+    server is what nginx is told. Without ADVISED a third of the clients hangs up, and the nodes take their time, so
+    that most of these are gone before the answer.
+    """
+    for number, start in enumerate(range(0, requests, ROUND)):
+        size = min(ROUND, requests - start)
+        if ADVISED in server:
+            yield _try([*sessions(seed + number, size)], Site(server, delay_ms=0))
+        else:
+            yield _try([*sessions(seed + number, size, leaving=0.3)], Site(server, delay_ms=20))
+
+
+def _try(played: list[Session], site: Site) -> Outcome:
+    with site:
+        shares = [islice(played, first, None, CLIENTS) for first in range(CLIENTS)]
+        clients = [site.namespace.start(partial(play, share)) for share in shares]
+        for client in clients:
+            client.result()
+        site.settle()
+        records = [Record.of(line) for line in site.records() if line["id"]]
+        sent = {request.marker: Sent(request, each.source) for each in played for request in each.requests}
+        return Comparison(sent, records, site.pinban.taken, site.pexapp.taken).run()

@@ -1,0 +1,103 @@
+"""What the receiver must make of a request, told from the node's record alone. Pure.
+
+Where no log line of the format can tell the truth, the class that is right by the design is said here:
+
+- Of several pin headers nginx shows the first and the node takes the last. A PIN before a decoy is a PIN: its 403
+  counts, although the node only asked. A right PIN behind a decoy is no known join. A wrong one is betrayed by the size
+  of the answer, unless the guesser left before there was one. `proxy_set_header pin $http_pin` ends all of this.
+- A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when the first pin header was a PIN.
+- A target that dot segments lead to another place may still look as if a rewrite had been there, if that place has a
+  /v2/conferences/x/request_token of its own.
+- In the pexapp format the size of an answer is what tells a refusal from a question, and an answer to somebody who is
+  gone, or who was first told "100 Continue", has another size. Nor is it certain that its fifth field is the upstream's
+  status, so a 403 of nginx itself counts as the others do.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from receiver.classes import Class
+
+_CLASSES = {
+    "wrong": Class.WRONG_PIN,
+    "prompt": Class.PIN_PROMPT,
+    "joined": Class.JOINED,
+    "unknown": Class.UNKNOWN_ALIAS,
+    "registration": Class.REGISTRATION,
+    "other": Class.OTHER,
+}
+
+HUNG_UP = "499"
+
+_ASKED = re.compile(r"/api/client/v[0-9]+/(?:conferences|registrations)/", re.IGNORECASE)
+
+_LOOKS_ASKED = re.compile(r"(?s)/v[0-9]+/(?:conferences|registrations)/.+/request_token\Z", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A request as the node saw it."""
+
+    id: str
+    marker: str
+    method: str
+    target: str
+    alias: bytes  #: decoded; empty when no request_token was reached
+    pins: tuple[str, ...]  #: every pin header, stripped
+    outcome: str
+    status: int
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> Record:
+        return cls(**line | {"alias": line["alias"].encode("latin-1"), "pins": tuple(line["pins"])})
+
+    @property
+    def shows_a_pin(self) -> bool:
+        """Whether the pin header that nginx logs is one."""
+        return bool(self.pins) and self.pins[0] not in ("", "none")
+
+    @property
+    def name(self) -> str | None:
+        """The alias as it is counted: 128 bytes at most, lower case; None when no request_token was reached."""
+        return self.alias[:128].decode("utf-8", "replace").strip().lower() if self.alias else None
+
+    @property
+    def led_elsewhere(self) -> bool:
+        """Whether dot segments led from one place that looks like a room to another that does."""
+        path = posixpath.normpath(unquote(re.split("[?#]", self.target)[0], "latin-1"))
+        return not self.alias and bool(_ASKED.match(self.target) and _LOOKS_ASKED.search(path))
+
+
+def by_pinban(record: Record | None, status: str, length: str) -> set[Class]:
+    """The classes that its pinban line may have; `other` may also be no line at all."""
+    if record is None:
+        return {Class.OTHER}
+    if status == HUNG_UP:
+        guessed = record.outcome in ("wrong", "prompt", "joined", "unknown") and record.shows_a_pin
+        return {Class.WRONG_PIN} if guessed else {Class.OTHER}
+    match record.outcome, record.shows_a_pin:
+        case "prompt", True:
+            return {Class.WRONG_PIN}
+        case "wrong", False if length == "0":
+            return {Class.PIN_PROMPT}
+        case "joined", False:
+            return {Class.OTHER}
+        case "other", _ if record.led_elsewhere:
+            return {Class.OTHER, Class.UNKNOWN_ALIAS}
+    return {_CLASSES[record.outcome]}
+
+
+def by_pexapp(record: Record | None, status: str, *, other_size: bool) -> set[Class]:
+    """The classes that its pexapp line may have."""
+    if record is None:
+        return {Class.OTHER, Class.WRONG_PIN} if status == "403" else {Class.OTHER}
+    if status == HUNG_UP:
+        return {Class.OTHER}
+    if other_size and record.outcome == "prompt":
+        return {Class.PIN_PROMPT, Class.WRONG_PIN}
+    return {_CLASSES[record.outcome]}
