@@ -37,7 +37,8 @@ class Desired:
 
     def replace(self, bans: Mapping[Network, int], now_ms: int) -> int:
         """Take over a whole ledger, network -> ms left; orphans stay. How many networks of it must not be dropped."""
-        orphans = {n: self._until[n] for n in self.orphans if n in self._until and n not in bans}
+        left = (n for n in self.orphans if n in self._until and n not in bans and not self._spared(n))
+        orphans = {n: self._until[n] for n in left}
         self._until = {n: now_ms + left_ms for n, left_ms in bans.items() if not self._spared(n)}
         spared = len(bans) - len(self._until)
         self._until |= orphans

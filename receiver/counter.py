@@ -17,7 +17,7 @@ from receiver.failures import Counted, Failure, unpack
 from receiver.journal import Journal, Slot
 from receiver.ledger import Ledger, NewBan
 from receiver.rooms import Rooms
-from receiver.verdict import Verdict, bantime_ms, decide
+from receiver.verdict import HOT, Verdict, bantime_ms, decide
 from shared.durations import Milliseconds
 from shared.errors import StoreError
 from shared.logs import Sparingly
@@ -183,7 +183,9 @@ class Counter(threading.Thread):
                 verdict.network, verdict.bantime_ms, verdict.rule, evidence, node, int(rule.strikes_kept), rule.simulate
             )
         )
-        self._counts.forget(verdict.network, self._rules, long=verdict.rule.endswith(LONG))
+        # Only simulated, it must not spare anybody what the other rules have counted.
+        forgotten = [verdict.rule.removesuffix(LONG).removesuffix(HOT)] if rule.simulate else self._rules
+        self._counts.forget(verdict.network, forgotten, long=verdict.rule.endswith(LONG))
         if recorded.new:
             self._sparingly.warning(
                 "ban", "%s %s for %s by rule %s, ban number %d of this address",

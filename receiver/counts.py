@@ -78,7 +78,7 @@ class Counts:
         self, network: Network, window: Window, failures: Sequence[Failure], now_ms: int, hot: Collection[str]
     ) -> list[str | int]:
         tell = window.maxretry
-        if any(failure.alias in hot for failure in failures):
+        if window.name == "pin" and any(failure.alias in hot for failure in failures):
             tell = min(tell, self._settings.rooms.hot_maxretry)
         call: list[str | int] = [self._keys.count(network, window.name), self._keys.window(network, window.name)]
         call += [window.findtime_ms, window.maxretry, tell]

@@ -70,6 +70,7 @@ class Rooms:
         now = time.monotonic()
         asked = list(rooms)
         unknown = [room for room in asked if self._admitted.get(room, 0.0) <= now]
+        watched = set(asked).difference(unknown)
         if unknown:
             limits = self._settings.rooms
             with translated(self._settings):
@@ -79,9 +80,10 @@ class Rooms:
             for room, admitted in zip(unknown, replies, strict=True):
                 if admitted:
                     self._admitted[room] = now + _ADMITTED_S
+                    watched.add(room)
                 else:
                     self._sparingly.warning("rooms", "watches %d rooms and no more; raise rooms.most", limits.most)
-        return [room for room in asked if self._admitted.get(room, 0.0) > now]
+        return [room for room in asked if room in watched]
 
 
 def room_name(alias: str) -> str:

@@ -43,7 +43,7 @@ def decide(
     name = counted.rule
     limit = rule.long_maxretry if name.endswith(LONG) else rule.maxretry
     if counted.count < limit:
-        if name.endswith(LONG) or not _reached(counted, hot, hot_maxretry):
+        if name != "pin" or not _reached(counted, hot, hot_maxretry):  # nobody is banned early for a prompt
             return None
         name += HOT
     return Verdict(counted.network, name, bantime_ms(rule, strikes, chance), counted.evidence)

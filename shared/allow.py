@@ -35,8 +35,9 @@ def decode_entries(stored: Mapping[bytes, bytes], now: int) -> list[Entry]:
         try:
             network = parse_network(member.decode("ascii"))
             known = json.loads(facts)
-            entry = Entry(network, str(known.get("note", "")), int(known.get("until", 0)))
-        except (AddressError, ValueError, AttributeError, TypeError):
+            note = str(known.get("note", "")).encode("utf-8", "replace").decode()  # a lone surrogate cannot be shown
+            entry = Entry(network, note, int(known.get("until", 0)))
+        except (AddressError, ValueError, AttributeError, TypeError, OverflowError, RecursionError):
             continue
         if not entry.until_ms or entry.until_ms > now:
             entries.append(entry)

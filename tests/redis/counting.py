@@ -1,0 +1,111 @@
+"""A counter at work on a real Redis: failures go in, and the ledger says what became of them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from receiver.counter import Counter
+from receiver.counts import Counts
+from receiver.failures import Failure, pack
+from receiver.journal import Journal
+from receiver.ledger import Ledger
+from receiver.rooms import Rooms
+from shared.addresses import Network
+from shared.durations import Milliseconds
+from shared.rules import Rooms as RoomLimits
+from shared.rules import Rule
+from shared.settings import Settings
+from shared.store import HASTY_S, connect
+from tests.lab.process import wait_until
+
+_numbers = itertools.count()
+
+
+def with_rules(settings: Settings, **rules: Mapping[str, Any]) -> Settings:
+    """These settings with a few facts of a few rules changed; lengths of time in ms."""
+    changed = dict(settings.rules)
+    for name, facts in rules.items():
+        changed[name] = msgspec.structs.replace(changed.get(name, Rule()), **_lengths(Rule, facts))
+    return msgspec.structs.replace(settings, rules=changed)
+
+
+def with_rooms(settings: Settings, **facts: int) -> Settings:
+    """These settings with other limits for rooms; lengths of time in ms."""
+    return msgspec.structs.replace(
+        settings, rooms=msgspec.structs.replace(settings.rooms, **_lengths(RoomLimits, facts))
+    )
+
+
+def failure(network: Network, *, rule: str = "pin", alias: str = "meet", age_ms: int = 0) -> Failure:
+    """One that there has not been, of that age."""
+    received_ms = time.monotonic_ns() // 1_000_000 - age_ms
+    return Failure(network, rule, f"id{next(_numbers)}", "rp1", alias, received_ms)
+
+
+def failures(network: Network, times: int, *, rule: str = "pin", alias: str = "meet", age_ms: int = 0) -> list[Failure]:
+    return [failure(network, rule=rule, alias=alias, age_ms=age_ms) for _ in range(times)]
+
+
+class Counting:
+    """The counter of a receiver, beside it what its keeper would keep up to date."""
+
+    def __init__(self, settings: Settings, counter: Counter, journal: Journal, rooms: Rooms, ledger: Ledger) -> None:
+        self._counter = counter
+        self._journal = journal
+        self._ledger = ledger
+        self.settings = settings
+        self.rooms = rooms
+
+    def take(self, some: list[Failure]) -> None:
+        """Have these counted; returns when they are."""
+        self.put(some)
+        self.settle()
+
+    def put(self, some: list[Failure]) -> None:
+        """Have these counted soon."""
+        self._journal.slots[0].commit({"received": len(some), "wrong_pin": len(some)}, [pack(each) for each in some])
+        self._counter.more()
+
+    def settle(self) -> None:
+        wait_until(lambda: self._journal.totals()["queued"] == 0, "all are counted")
+
+    def bans(self) -> int:
+        """How many bans the journal tells of."""
+        return self._journal.totals()["bans"]
+
+    def look_at_rooms(self) -> frozenset[str]:
+        """What the keeper does each second."""
+        self.rooms.hot = self._ledger.hot_rooms()
+        return self.rooms.hot
+
+
+@contextmanager
+def counting(settings: Settings) -> Iterator[Counting]:
+    """A counter that runs inside the block, with a connection of its own."""
+    journal = Journal(1)
+    with connect(settings, "test", HASTY_S) as client:
+        ledger = Ledger(settings, client)
+        rooms = Rooms(settings, client, ledger)
+        counter = Counter(settings, journal, Counts(settings, client), ledger, rooms)
+        counter.adopt(journal.slots[0], own=True)
+        counter.start()
+        try:
+            yield Counting(settings, counter, journal, rooms, ledger)
+        finally:
+            counter.finish(within_s=5)
+        assert not counter.is_alive()
+
+
+def _lengths(kind: type[msgspec.Struct], facts: Mapping[str, Any]) -> dict[str, Any]:
+    of = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    return {
+        name: Milliseconds(value) if isinstance(getattr(kind(), name), Milliseconds) else value
+        for name, value in facts.items()
+        if name in of
+    }

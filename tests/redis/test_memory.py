@@ -1,0 +1,53 @@
+"""What counting costs in memory: in Redis for each address, in the receiver nothing that grows."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import redis
+
+from bench.memory import LIMIT, measure
+from receiver.failures import Failure, pack
+from receiver.journal import QUEUE_LENGTH, RECORD_BYTES, Journal
+from shared.addresses import Network
+from shared.settings import Settings
+
+
+def test_an_address_that_fails_once_costs_no_more_than_the_limit(settings: Settings, client: redis.Redis) -> None:
+    used = measure(client, settings, 100_000)
+    print(f"\n{used.line()}")
+    assert 100 < used.each <= LIMIT
+
+
+def test_the_receivers_journal_takes_no_more_memory_however_many_failures_pass() -> None:
+    journal = Journal(1)
+    slot = journal.slots[0]
+    received_ms = time.monotonic_ns() // 1_000_000
+    records = [
+        pack(Failure(Network("203.0.113.7"), "pin", f"{n:032x}", "rp1", "meet", received_ms)) for n in range(512)
+    ]
+
+    def pour(number: int) -> int:
+        """Queue and settle so many failures; the bytes that the journal then has of the system."""
+        for _ in range(0, number, len(records)):
+            slot.commit({"received": len(records), "wrong_pin": len(records)}, records)
+            head, oldest = slot.oldest(len(records))
+            slot.settle(head, ["counted"] * len(oldest), 0)
+        return sum(os.stat(f"/proc/self/fd/{file}").st_blocks * 512 for file in _journals())
+
+    once = pour(2 * QUEUE_LENGTH)
+    assert QUEUE_LENGTH * RECORD_BYTES <= once <= 2 * QUEUE_LENGTH * RECORD_BYTES
+    assert pour(20 * QUEUE_LENGTH) == once
+    assert journal.totals()["queued"] == 0
+
+
+def _journals() -> list[str]:
+    return [file for file in os.listdir("/proc/self/fd") if _target(file).startswith("/memfd:pinban-journal")][-1:]
+
+
+def _target(file: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{file}")
+    except FileNotFoundError:  # the descriptor by which the folder was read
+        return ""

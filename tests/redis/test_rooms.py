@@ -1,0 +1,226 @@
+"""Rooms under distributed attack: when one is hot, what that changes, and that watching them costs little."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from pinban.operator import Operator
+from receiver.failures import Failure, pack, unpack
+from receiver.ledger import Ledger
+from receiver.rooms import Rooms
+from shared.addresses import Network
+from shared.events import Hot, decode
+from shared.settings import Settings
+from tests.lab.process import wait_until
+from tests.redis.conftest import KEYS, facts, history, members
+from tests.redis.counting import Counting, counting, failure, failures, with_rooms, with_rules
+
+A, B = Network("203.0.113.7"), Network("203.0.113.8")
+
+MINUTE_MS = 60_000
+
+
+def crowd(number: int, *, alias: str = "meet", rule: str = "pin", age_ms: int = 0, first: int = 0) -> list[Failure]:
+    """One failure of each of so many addresses."""
+    return [
+        failure(Network(f"198.18.{n >> 8}.{n & 255}"), alias=alias, rule=rule, age_ms=age_ms)
+        for n in range(first, first + number)
+    ]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Limits of the tests' own, below the defaults."""
+    return with_rooms(settings, failures=10, addresses=5)
+
+
+@pytest.fixture
+def site(settings: Settings) -> Iterator[Counting]:
+    with counting(settings) as site:
+        yield site
+
+
+@pytest.fixture
+def rooms(settings: Settings, client: redis.Redis) -> Rooms:
+    return Rooms(settings, client, Ledger(settings, client))
+
+
+def note(rooms: Rooms, some: list[Failure]) -> None:
+    rooms.note(some, time.monotonic_ns() // 1_000_000)
+
+
+def hot(client: redis.Redis) -> set[str]:
+    return {room for room, _ in members(client, KEYS.hot)}
+
+
+def test_a_room_is_hot_at_ten_failures_from_five_addresses(rooms: Rooms, client: redis.Redis) -> None:
+    note(rooms, [*crowd(4), *crowd(5)])
+    assert hot(client) == set()
+    note(rooms, crowd(1, first=3))
+    assert hot(client) == rooms.hot == {"meet"}
+
+
+@pytest.mark.parametrize("some", [crowd(4) * 5, failures(A, 40), crowd(9), crowd(20, alias="")])
+def test_few_addresses_few_failures_or_no_room_are_no_attack(
+    rooms: Rooms, client: redis.Redis, some: list[Failure]
+) -> None:
+    note(rooms, some)
+    assert hot(client) == set()
+
+
+def test_a_failure_told_twice_heats_once(rooms: Rooms, client: redis.Redis) -> None:
+    some = crowd(9)
+    for _ in range(3):
+        note(rooms, some)
+    assert hot(client) == set()
+
+
+def test_failures_before_the_window_heat_nothing(rooms: Rooms, client: redis.Redis) -> None:
+    note(rooms, crowd(9, age_ms=11 * MINUTE_MS))
+    note(rooms, crowd(9, first=9))
+    assert hot(client) == set()
+    note(rooms, crowd(1, first=18, age_ms=9 * MINUTE_MS))
+    assert hot(client) == {"meet"}
+
+
+def test_rooms_are_counted_apart(rooms: Rooms, client: redis.Redis) -> None:
+    note(rooms, [*crowd(9, alias="one"), *crowd(9, alias="other"), *crowd(12, alias="third")])
+    assert hot(client) == {"third"}
+
+
+def test_only_wrong_pins_heat_a_room(rooms: Rooms, client: redis.Redis) -> None:
+    note(rooms, [*crowd(50, rule="prompt"), *crowd(50, rule="scan"), *crowd(50, rule="registration")])
+    assert hot(client) == set()
+    assert client.zcard(KEYS.rooms) == 0
+
+
+def test_with_failures_at_zero_no_room_is_watched(settings: Settings, client: redis.Redis) -> None:
+    note(Rooms(with_rooms(settings, failures=0), client, Ledger(settings, client)), crowd(50))
+    assert client.keys("*") == []
+
+
+def test_it_is_published_once_told_in_the_history_and_shown(
+    settings: Settings, rooms: Rooms, client: redis.Redis
+) -> None:
+    with client.pubsub() as channel:  # type: ignore[no-untyped-call]
+        channel.subscribe(KEYS.channel)
+        assert channel.get_message(timeout=5)["type"] == "subscribe"
+        second = Rooms(settings, client, Ledger(settings, client))  # of another receiver
+        note(rooms, crowd(12))
+        note(second, crowd(12))
+        note(rooms, crowd(12))
+        event = decode(channel.get_message(timeout=5)["data"])
+        assert channel.get_message(timeout=0.05) is None
+    assert isinstance(event, Hot)
+    assert (event.room, event.for_ms, event.stamp.rev) == ("meet", 10 * MINUTE_MS, 0)
+    [entry] = history(client)
+    assert (entry["event"], entry["room"], entry["failures"], entry["addresses"]) == ("hot", "meet", "10", "12")
+    assert Operator(settings).status()["hot_rooms"] == ["meet"]
+    assert client.zcard(KEYS.bans) == 0
+
+
+@pytest.mark.parametrize("alias", ["m{e}et", "\N{PILE OF POO}" * 200, "a b\tc", "x" * 500])
+def test_a_room_of_any_name_can_be_hot(settings: Settings, client: redis.Redis, alias: str) -> None:
+    with client.pubsub() as channel, counting(settings) as site:  # type: ignore[no-untyped-call]
+        channel.subscribe(KEYS.channel)
+        assert channel.get_message(timeout=5)["type"] == "subscribe"
+        site.take(crowd(12, alias=alias))
+        [kept] = {unpack(pack(each)).alias for each in crowd(1, alias=alias)}
+        wait_until(lambda: kept in site.rooms.hot, "it is hot")
+        event = decode(channel.get_message(timeout=5)["data"])
+        assert isinstance(event, Hot)
+        assert event.room == kept
+        site.take(failures(A, 2, alias=alias))
+    assert facts(client, KEYS.ban(A))["rule"] == "pin.hot"
+
+
+def heated(site: Counting, *, alias: str = "meet") -> None:
+    site.take(crowd(12, alias=alias))
+    wait_until(lambda: alias in site.look_at_rooms(), "it is hot")
+
+
+def test_while_a_room_is_hot_two_wrong_pins_on_it_are_a_ban(site: Counting, client: redis.Redis) -> None:
+    heated(site)
+    site.take(failures(A, 1))
+    assert client.zscore(KEYS.bans, A) is None
+    site.take(failures(A, 1))
+    assert facts(client, KEYS.ban(A))["rule"] == "pin.hot"
+    assert site.bans() == 1
+
+
+def test_on_another_room_they_are_not(site: Counting, client: redis.Redis) -> None:
+    heated(site)
+    site.take([*failures(A, 3, alias="other"), *failures(A, 1)])
+    assert client.zscore(KEYS.bans, A) is None
+    site.take(failures(B, 2, alias="other"))
+    assert client.zscore(KEYS.bans, B) is None
+    site.take(failures(A, 1, alias="other"))
+    assert facts(client, KEYS.ban(A))["rule"] == "pin"
+
+
+def test_who_failed_before_it_was_hot_is_judged_at_the_next_failure(site: Counting, client: redis.Redis) -> None:
+    site.take(failures(A, 1, age_ms=MINUTE_MS))
+    heated(site)
+    assert client.zcard(KEYS.bans) == 0  # a dozen addresses with one failure each
+    site.take(failures(A, 1))
+    assert client.zscore(KEYS.bans, A) is not None
+
+
+def test_another_receiver_learns_of_it(site: Counting, settings: Settings, client: redis.Redis) -> None:
+    heated(site)
+    with counting(settings) as other:
+        assert other.look_at_rooms() == {"meet"}
+        other.take(failures(A, 2))
+    assert client.zscore(KEYS.bans, A) is not None
+
+
+def test_after_hot_for_it_is_hot_no_longer(settings: Settings, client: redis.Redis) -> None:
+    with counting(with_rooms(settings, hot_for=1_000)) as site:
+        heated(site)
+        client.delete(KEYS.room_failures("meet"))
+        wait_until(lambda: not site.look_at_rooms(), "it is over", 3)
+        assert Operator(settings).status()["hot_rooms"] == []
+        site.take(failures(A, 4))
+    assert client.zcard(KEYS.bans) == 0
+
+
+@pytest.mark.parametrize("simulate", [True, False])
+def test_nobody_is_banned_early_for_prompts_in_a_hot_room(
+    settings: Settings, client: redis.Redis, simulate: bool
+) -> None:
+    with counting(with_rules(settings, prompt={"simulate": simulate})) as site:
+        heated(site)
+        site.take(failures(A, 59, rule="prompt"))
+        site.take([*failures(B, 1), *failures(B, 30, rule="prompt")])
+    assert (client.zcard(KEYS.bans), client.zcard(KEYS.simulated)) == (0, 0)
+
+
+def test_a_known_room_is_watched_on_while_unknown_ones_pour_in(settings: Settings, client: redis.Redis) -> None:
+    rooms = Rooms(settings, client, Ledger(settings, client))
+    note(rooms, crowd(4))
+    for turn in range(6):
+        flood = [failure(A, alias=f"flood{turn}-{n}") for n in range(900)]
+        note(rooms, [*flood, *crowd(1, first=4 + turn)])
+    assert hot(client) == {"meet"}
+
+
+def test_of_many_hostile_aliases_only_so_many_are_watched(settings: Settings, client: redis.Redis) -> None:
+    limited = with_rooms(settings, most=2_000)
+    rooms = Rooms(limited, client, Ledger(limited, client))
+    note(rooms, crowd(1, alias="first"))
+    before, peak = int(client.info("memory")["used_memory"]), 0
+    for start in range(0, 100_000, 500):
+        note(rooms, [failure(A, alias=f"hostile{n:058}") for n in range(start, start + 500)])
+        if start % 10_000 == 0:
+            assert client.zcard(KEYS.rooms) <= 2_000
+            peak = max(peak, int(client.info("memory")["used_memory"]))
+    assert client.zcard(KEYS.rooms) == 2_000
+    assert len(list(client.scan_iter("pinban:room:*", count=10_000))) <= 2 * 2_000
+    peak = max(peak, int(client.info("memory")["used_memory"]))
+    assert (peak - before) / 2_000 < 1_500, "bytes a room"
+    note(rooms, [*crowd(12, alias="first"), *crowd(12, alias="late")])
+    assert hot(client) == {"first"}

@@ -1,0 +1,81 @@
+"""Who is banned and who is not, in the lab: a busy office behind one address, a guesser, and who is allowed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from tests.lab.clients import PIN, guess, pin_header, token_target
+from tests.lab.http1 import Connection
+from tests.lab.kernel import members
+from tests.lab.lab import Lab
+from tests.lab.process import wait_until
+from tests.lab.views import await_ban, counted, dropped_everywhere, guesses, ledger, new_source, number, operate
+
+#: What an office of people does in a minute.
+JOINS = 200
+
+#: The joins before which somebody mistypes: as many as a limit of five in five minutes bears.
+MISTYPED = {30, 80, 130, 180}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(rps=2) as lab:
+        yield lab
+
+
+def office(proxies: list[str], source: str) -> list[list[int]]:
+    """Each join asks for the prompt, gives the PIN, some first a wrong one; the statuses of each."""
+    statuses = []
+    for turn in range(JOINS):
+        pins = [None, *(["999999"] if turn in MISTYPED else []), PIN]
+        with Connection(proxies[turn % len(proxies)], source=source) as connection:
+            answers = [connection.ask("POST", token_target(), pin_header(pin)) for pin in pins]
+            statuses.append([answer.status if answer else 0 for answer in answers])
+    return statuses
+
+
+def test_two_hundred_joins_a_minute_from_one_address_are_no_ban_and_five_wrong_pins_are(lab: Lab) -> None:
+    source, began = new_source(lab, 111), time.monotonic()
+    statuses = lab.attacker.namespace.call(partial(office, lab.addresses(), source))
+    assert time.monotonic() - began < 60
+    assert statuses == [[403, 403, 200] if turn in MISTYPED else [403, 200] for turn in range(JOINS)]
+    wait_until(lambda: number(lab.redis, "rx1", "joined") == JOINS, "the receiver has seen all joins")
+    assert number(lab.redis, "rx1", "pin_prompt") == JOINS
+    assert counted(lab.redis, source) == len(MISTYPED)
+    assert ledger(lab.redis) == set()
+    assert not dropped_everywhere(lab, source)
+    guesses(lab, source, range(5), timeout=0.25)
+    await_ban(lab, source)
+
+
+def test_an_allowed_address_is_let_in_at_once_and_never_banned_again(lab: Lab) -> None:
+    source = new_source(lab, 112)
+    guesses(lab, source, range(5))
+    await_ban(lab, source)
+    assert (
+        operate(lab, "allow", source, "--note", "the branch office").stdout == f"{source} is allowed; bans lifted: 1\n"
+    )
+    wait_until(lambda: not any_drops(lab, source), "every kernel lets it in", 1)
+    wait_until(partial(is_not_counted, lab, source), "the receiver ignores it", 3)
+    assert None not in guesses(lab, source, range(10))
+    assert source not in ledger(lab.redis)
+    refused = operate(lab, "ban", source)
+    assert (refused.returncode, "the allow-list has it" in refused.stderr) == (1, True)
+    assert operate(lab, "allow", source, "--remove").returncode == 0
+    wait_until(lambda: guesses(lab, source, range(1), timeout=0.25) == [None], "it is banned again", 10)
+
+
+def any_drops(lab: Lab, source: str) -> bool:
+    return any(source in members(rp.host.namespace) for rp in lab.rps)
+
+
+def is_not_counted(lab: Lab, source: str) -> bool:
+    """Whether it ignores what the address does now: asks for the prompt, which is no wrong PIN."""
+    before = number(lab.redis, "rx1", "ignored")
+    lab.attacker.namespace.call(partial(guess, lab.addresses()[0], None, source=source))
+    return number(lab.redis, "rx1", "ignored") > before
