@@ -1,6 +1,6 @@
 -- Count failures of one address under one rule: exact over any findtime, and safe to repeat.
 --   KEYS[1]  pinban:count:{address}:rule    string, what people read
---   KEYS[2]  pinban:window:{address}:rule   ZSET "id rp alias" -> ms
+--   KEYS[2]  pinban:window:{address}:rule   ZSET "id rp alias" -> ms; the member "!" is the last ban, see reset.lua
 --   ARGV     findtime, ms; maxretry; from which count on to tell all; then triples: failure id, its RP and alias, its
 --            age in ms
 --   returns  failures in the window now, at most maxretry; if told, the window follows, member and ms in turn
@@ -17,8 +17,13 @@ for i = 4, #ARGV, 3 do
     redis.call('ZADD', KEYS[2], at, id .. ' ' .. ARGV[i + 1])
   end
 end
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -maxretry - 1)
-local window = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+local banned = redis.call('ZSCORE', KEYS[2], '!')
+local since = banned and '(' .. banned or '-inf'
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -maxretry - 2)
+if redis.call('ZCOUNT', KEYS[2], since, '+inf') > maxretry or not banned then
+  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -maxretry - 1)
+end
+local window = redis.call('ZRANGEBYSCORE', KEYS[2], since, '+inf', 'WITHSCORES')
 local count = #window / 2
 if count == 0 then return {0} end
 local ttl = window[#window] + findtime - now

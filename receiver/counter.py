@@ -167,7 +167,7 @@ class Counter(threading.Thread):
         rule = self._counts.rule(counted.rule)
         hot_maxretry = self._settings.rooms.hot_maxretry
         verdict = decide(counted, rule, hot=hot, hot_maxretry=hot_maxretry)
-        if verdict is None:
+        if verdict is None or self._ledger.is_allowed(verdict.network):  # the ingest learns of it a second later
             return False
         if rule.bantime_increment or rule.bantime_jitter:
             strikes = self._ledger.strikes(verdict.network) if rule.bantime_increment else 0
@@ -185,7 +185,7 @@ class Counter(threading.Thread):
         )
         # Only simulated, it must not spare anybody what the other rules have counted.
         forgotten = [verdict.rule.removesuffix(LONG).removesuffix(HOT)] if rule.simulate else self._rules
-        self._counts.forget(verdict.network, forgotten, long=verdict.rule.endswith(LONG))
+        self._counts.reset(verdict.network, forgotten, long=verdict.rule.endswith(LONG))
         if recorded.new:
             self._sparingly.warning(
                 "ban", "%s %s for %s by rule %s, ban number %d of this address",

@@ -29,6 +29,7 @@ class Counts:
         self._script = lua("receiver", "count")
         self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
         self._forgive = client.register_script(lua("receiver", "forgive"))
+        self._reset = client.register_script(lua("receiver", "reset"))
 
     def prepare(self) -> None:
         """Have Redis know the script before it is needed."""
@@ -56,12 +57,15 @@ class Counts:
                     raise reply
         return [_counted(group, reply) for group, reply in zip(together, replies, strict=True)]
 
-    def forget(self, network: Network, rules: Iterable[str], *, long: bool = True) -> None:
-        """Start the counts of an address from zero, without `long` only those of the first windows."""
-        names = [name for rule in rules for name in ((rule, rule + LONG) if long else (rule,))]
-        keys = [key(network, name) for name in names for key in (self._keys.count, self._keys.window)]
+    def reset(self, network: Network, rules: Iterable[str], *, long: bool) -> None:
+        """Count an address from zero, without `long` only in the first windows; what it did stays known."""
         with translated(self._settings):
-            self._client.delete(*keys)
+            self._reset(self._names(network, rules, long=long))
+
+    def forget(self, network: Network, rules: Iterable[str]) -> None:
+        """Know nothing of an address any more."""
+        with translated(self._settings):
+            self._client.delete(*self._names(network, rules, long=True))
 
     def forgive(self, joined: Failure, most: int) -> None:
         """Take back failures of an address on the room that it has now joined, so many at most."""
@@ -73,6 +77,10 @@ class Counts:
     def rule(self, name: str) -> Rule:
         """The rule of this name, or of this window's name."""
         return self._settings.rules[name.removesuffix(LONG)]
+
+    def _names(self, network: Network, rules: Iterable[str], *, long: bool) -> list[str]:
+        names = [name for rule in rules for name in ((rule, rule + LONG) if long else (rule,))]
+        return [key(network, name) for name in names for key in (self._keys.count, self._keys.window)]
 
     def _call(
         self, network: Network, window: Window, failures: Sequence[Failure], now_ms: int, hot: Collection[str]

@@ -9,7 +9,9 @@ for _, member in ipairs(redis.call('ZREVRANGE', KEYS[2], 0, -1)) do
     taken = taken + redis.call('ZREM', KEYS[2], member)
   end
 end
-local count, ttl = redis.call('ZCARD', KEYS[2]), redis.call('PTTL', KEYS[2])
+local banned = redis.call('ZSCORE', KEYS[2], '!')
+local count = redis.call('ZCOUNT', KEYS[2], banned and '(' .. banned or '-inf', '+inf')
+local ttl = redis.call('PTTL', KEYS[2])
 if count == 0 then
   redis.call('DEL', KEYS[1])
 elseif taken > 0 and ttl > 0 then

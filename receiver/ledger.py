@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import redis
 
-from shared.addresses import Network
+from shared.addresses import Network, NetworkSet
+from shared.allow import read_allow
 from shared.keys import Keys
 from shared.settings import Settings
 from shared.store import lua, now_ms, translated, understood
@@ -73,6 +74,11 @@ class Ledger:
         with translated(self._settings):
             new, until_ms, strikes = self._ban(keys, facts + rest)
         return Recorded(bool(new), int(until_ms), int(strikes))
+
+    def is_allowed(self, network: Network) -> bool:
+        """Whether the central allow-list, as it is now, has the network or a part of it."""
+        entries, _ = read_allow(self._settings, self._client)
+        return bool(entries) and NetworkSet(entry.network for entry in entries).overlaps(network)
 
     def strikes(self, network: Network) -> int:
         """How often the network was banned before, as far as that is remembered."""

@@ -12,7 +12,7 @@ from shared.addresses import Network, NetworkSet, parse_network
 from shared.errors import AddressError
 from shared.keys import Keys
 from shared.settings import Settings
-from shared.store import now_ms, understood
+from shared.store import understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,9 @@ class AllowList:
 def read_allow(settings: Settings, client: redis.Redis) -> tuple[list[Entry], int]:
     """The entries, and the Redis TIME of reading them, ms. StoreError when Redis fails."""
     with understood(settings):
-        now = now_ms(client)
         pipeline = client.pipeline(transaction=False)
+        pipeline.time()
         pipeline.hgetall(Keys(settings.redis.prefix).allow)
-        return decode_entries(pipeline.execute()[0], now), now
+        (seconds, microseconds), stored = pipeline.execute()
+        now = int(seconds) * 1_000 + int(microseconds) // 1_000
+        return decode_entries(stored, now), now
