@@ -1,0 +1,118 @@
+"""From the lines of old logs to the events that replaying needs, with a tally of everything that was read.
+
+A log holds few lines that matter: those of the text formats that surely mean `other` are told by one pattern, seven
+times as fast as by reading them. What the pattern does not settle is classified as the receiver does it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from pinban.replay_core import Event
+from receiver.classes import Class, Classifier, Line
+from receiver.times import line_time, local_time
+from shared.addresses import NetworkSet, counted_network
+from shared.errors import AddressError
+from shared.settings import Settings, parse_ignored
+
+#: A whole combined or pexapp line whose request is not POST, or is for no path that has request_token in it. Where a
+#: backslash or a percent sign may spell a letter of either, it is left to the classifier; %40 is the @ of aliases.
+_OTHER = re.compile(
+    rb'([0-9A-Fa-f.:]{2,45}) - [^"\[\]]* \[([^"\[\]]{1,64})\] {1,2}'
+    rb'"(?:(?!POST )[^"\\]*|POST (?![^"]*(?i:request_token))[^"\\%]*(?:%(?:[0-389A-Fa-f]|40)[^"\\%]*)*)" '
+    rb'[0-9]{3} (?:[0-9]{1,15}|-) '
+    rb'"[^"]*" "[^"]*"(?: "[^"]*" "[^"]*" "[^"]*")?[ \r\n]*'
+)
+
+#: Addresses of which is remembered whether they are ignored.
+_REMEMBERED = 65_536
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was read so far."""
+
+    lines: int = 0
+    classes: Counter[Class] = field(default_factory=Counter)
+    ignored: int = 0  #: failures of ignoreip
+    untimed: int = 0  #: failures and joins whose line bears no time: they are left out
+    first: float | None = None  #: the earliest time on a line, seconds since the epoch
+    last: float | None = None  #: the latest
+    notes: list[str] = field(default_factory=list)  #: what a reader of the result must know
+
+    def saw(self, at: float | None) -> None:
+        """Widen the span of time to the time of a line."""
+        if at is None:
+            return
+        if self.first is None or at < self.first:
+            self.first = at
+        if self.last is None or at > self.last:
+            self.last = at
+
+
+def surely_other(line: bytes) -> bytes | None:
+    """The $time_local of a line that means `other` beyond doubt; None when only the classifier can tell."""
+    found = _OTHER.fullmatch(line)
+    return found[2] if found and _is_address(found[1]) else None
+
+
+class Reader:
+    """Reads logs, one after the other, and keeps the tally of all of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.tally = Tally()
+        self._classify = Classifier(settings.receiver, settings.ipv6_prefix, settings.ipv4_prefix).classify
+        names = [text for text in settings.ignoreip if parse_ignored(text) is None]
+        if names:
+            self.tally.notes.append(f"ignoreip: {', '.join(names)}: names are not looked up, their lines count")
+        # The host's own addresses are not asked, ignoreself or not: the logs may be another host's.
+        ignored = NetworkSet(text for text in settings.ignoreip if text not in names)
+        self._ignored = lru_cache(_REMEMBERED)(ignored.overlaps)
+
+    def events(self, name: str, batches: Iterable[Iterable[bytes]]) -> Iterator[Event]:
+        """The wrong and the right PINs in the lines of one log; the tally grows as they are taken."""
+        tally = self.tally
+        before = tally.lines, tally.classes[Class.MALFORMED]
+        for batch in batches:
+            for line in batch:
+                tally.lines += 1
+                local = surely_other(line)
+                if local is not None:
+                    tally.classes[Class.OTHER] += 1
+                    tally.saw(local_time(local))
+                    continue
+                found = self._classify(line)
+                tally.classes[found.meaning] += 1
+                if found.meaning is Class.MALFORMED:
+                    continue
+                at = line_time(line)
+                tally.saw(at)
+                if found.meaning is Class.WRONG_PIN or found.meaning is Class.JOINED:
+                    yield from self._event(found, at)
+        if tally.lines == before[0]:
+            tally.notes.append(f"{name}: is empty")
+        elif tally.lines - before[0] == tally.classes[Class.MALFORMED] - before[1]:
+            tally.notes.append(f"{name}: no line is of a format that pinban reads; see what `pinban explain` says")
+
+    def _event(self, line: Line, at: float | None) -> Iterator[Event]:
+        assert line.network is not None
+        joined = line.meaning is Class.JOINED
+        if self._ignored(line.network):
+            self.tally.ignored += not joined
+        elif at is None:
+            self.tally.untimed += 1
+        else:
+            yield Event(round(at * 1_000), line.network, line.alias or "", line.id, joined)
+
+
+@lru_cache(_REMEMBERED)
+def _is_address(text: bytes) -> bool:
+    try:
+        counted_network(text.decode("ascii"))
+    except AddressError:
+        return False
+    return True
