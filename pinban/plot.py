@@ -9,7 +9,6 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -17,7 +16,13 @@ from pinban.replay_core import Limits, Outcome
 from shared.durations import Milliseconds
 from shared.errors import PinbanError
 
-_BANNED, _INNOCENT, _QUIET, _HERE = "#33658a", "#d1495b", "#666666", "#fff3c4"
+_GUESSERS, _INNOCENT, _NOBODY, _HERE, _EDGE = "#33658a", "#d1495b", "#2e7d32", "#fff3c4", "#666666"
+
+#: Of a bar, as a part of the distance between two.
+_WIDTH = 0.7
+
+#: The distance between two bars, and how many a panel has room for at least: a lone bar does not fill it.
+_BAR_INCHES, _FEWEST = 0.6, 4
 
 #: What matplotlib writes into a file by itself, and what would differ from day to day.
 _METADATA = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
@@ -47,44 +52,65 @@ def draw(path: Path, outcomes: Sequence[Outcome], now: Limits, about: str) -> No
 
 def _figure(outcomes: Sequence[Outcome], now: Limits, about: str) -> Figure:
     findtimes = sorted({outcome.limits.findtime_ms for outcome in outcomes})
-    figure = Figure(figsize=(max(2.4 * len(findtimes), 7.5), 5.6), layout="constrained")
+    bars = max(len({outcome.limits.maxretry for outcome in outcomes}), _FEWEST)
+    figure = Figure(figsize=(max(_BAR_INCHES * bars * len(findtimes), 8.5), 6), layout="constrained")
     axes = figure.subplots(2, len(findtimes), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2))
-    for column, findtime_ms in enumerate(findtimes):
+    for (above, below), findtime_ms in zip(axes.T, findtimes, strict=True):
         row = sorted((o for o in outcomes if o.limits.findtime_ms == findtime_ms), key=lambda o: o.limits.maxretry)
-        counts = [str(o.limits.maxretry) for o in row]
-        here = next((i for i, o in enumerate(row) if o.limits == now), None)
-        _panel(axes[0, column], counts, [o.addresses for o in row], _BANNED, here)
-        _panel(axes[1, column], counts, [o.innocent for o in row], _INNOCENT, here)
-        axes[0, column].set_title(f"findtime {Milliseconds(findtime_ms)}", fontweight="bold")
-        axes[1, column].set_xlabel("maxretry")
+        _banned(above, row)
+        _innocent(below, row)
+        for panel in (above, below):
+            _mark(panel, row, now)
+            middle = (len(row) - 1) / 2
+            panel.set_xlim(middle - bars / 2 - 0.1, middle + bars / 2 + 0.1)
+            panel.tick_params(left=False, labelleft=False, bottom=False)
+        above.set_title(f"findtime {Milliseconds(findtime_ms)}", fontweight="bold")
+        below.set_xlabel("maxretry")
     axes[0, 0].set_ylabel("addresses banned")
-    axes[1, 0].set_ylabel("of these likely innocent")
+    axes[1, 0].set_ylabel("likely innocent alone")
     figure.suptitle(f"Who would have been banned?\n{about}")
-    figure.legend(
-        handles=[
-            Patch(color=_BANNED, label="addresses banned"),
-            Patch(color=_INNOCENT, label="of these likely innocent: they joined too"),
-            Patch(facecolor=_HERE, edgecolor=_QUIET, label="limits in force now"),
-        ],
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-    )
+    keys = [
+        Patch(color=_INNOCENT, label="banned but likely innocent: joined too"),
+        Patch(color=_GUESSERS, label="banned, all others"),
+    ]
+    if any(outcome.limits == now for outcome in outcomes):
+        keys.append(Patch(facecolor=_HERE, edgecolor=_EDGE, label="limits in force now"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
     return figure
 
 
-def _panel(axes: Axes, names: Sequence[str], values: Sequence[int], color: str, here: int | None) -> None:
-    bars: BarContainer = axes.bar(names, values, color=color, width=0.7)
-    axes.bar_label(bars, labels=[_short(value) for value in values], padding=2)
-    if here is not None:
-        axes.axvspan(here - 0.5, here + 0.5, color=_HERE, zorder=0)
-    axes.set_ylim(0, max(axes.get_ylim()[1], max(values) * 1.15, 1))
-    axes.tick_params(left=False, labelleft=False, bottom=False)
+def _banned(axes: Axes, row: Sequence[Outcome]) -> None:
+    names = [str(o.limits.maxretry) for o in row]
+    innocent = [o.innocent for o in row]
+    axes.bar(names, innocent, color=_INNOCENT, width=_WIDTH)
+    bars = axes.bar(names, [o.addresses - o.innocent for o in row], bottom=innocent, color=_GUESSERS, width=_WIDTH)
+    axes.bar_label(bars, labels=[short(o.addresses) for o in row], padding=2)
+    _leave_room(axes, max(o.addresses for o in row))
 
 
-def _short(number: int) -> str:
-    """At most five characters, to fit above a bar."""
-    for limit, unit in ((1_000_000, "M"), (10_000, "k")):
-        if number >= limit:
-            return f"{number / (1_000_000 if unit == 'M' else 1_000):.3g}{unit}"
-    return str(number)
+def _innocent(axes: Axes, row: Sequence[Outcome]) -> None:
+    """The innocent once more on a scale of their own: a few among thousands must not be overlooked."""
+    bars = axes.bar([str(o.limits.maxretry) for o in row], [o.innocent for o in row], color=_INNOCENT, width=_WIDTH)
+    labels = axes.bar_label(bars, labels=[short(o.innocent) for o in row], padding=2, fontweight="bold")
+    for label, outcome in zip(labels, row, strict=True):
+        label.set_color(_INNOCENT if outcome.innocent else _NOBODY)
+    _leave_room(axes, max(o.innocent for o in row))
+
+
+def _leave_room(axes: Axes, highest: int) -> None:
+    """For the numbers above the bars; all panels of a row share one scale."""
+    axes.set_ylim(0, max(axes.get_ylim()[1], highest * 1.15, 1))
+
+
+def _mark(axes: Axes, row: Sequence[Outcome], now: Limits) -> None:
+    for i, outcome in enumerate(row):
+        if outcome.limits == now:
+            axes.axvspan(i - 0.5, i + 0.5, color=_HERE, zorder=0)
+
+
+def short(number: int) -> str:
+    """At most five characters, to fit above a bar: 9999, 10.5k, 123k, 1.2M."""
+    if number < 10_000:
+        return str(number)
+    thousands = round(number / 1_000, 1 if number < 99_950 else None)
+    return f"{thousands:g}k" if thousands < 1_000 else f"{number / 1_000_000:.1f}M"

@@ -16,15 +16,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColum
 
 from pinban.replay_core import Event, Limits, replay
 from pinban.replay_files import batches, distinct
-from pinban.replay_lines import Reader
+from pinban.replay_lines import RULE, Reader
 from pinban.replay_output import as_object, show, span
 from shared.durations import Milliseconds, parse_duration
 from shared.errors import PinbanError
 from shared.rules import Rule
 from shared.settings import Settings
-
-#: The rule that is replayed: it counts wrong PINs.
-RULE = "pin"
 
 #: Around the rule's own limits: 5 in 5m makes 3, 5, 8, 10 and 1m, 5m, 10m, 1h.
 _MAXRETRY_FACTORS = (0.6, 1, 1.6, 2)
@@ -34,8 +31,8 @@ _MOST_MAXRETRY = 1_000
 _FINDTIME_MS = (1_000, 30 * 86_400_000)
 _BANTIME_MS = (2_000, 3_650 * 86_400_000)
 
-#: Values of one limit: as many as a table can show.
-_MOST_VALUES = 12
+#: Values of one limit: as many as a table and a picture can show.
+_MOST_VALUES = 8
 
 _PICTURES = (".svg", ".png")
 
@@ -52,8 +49,9 @@ def run_replay(
 ) -> int:
     """Read the files and print what each pair of limits would have done; the exit code.
 
-    Limits are as typed, "3,5,10" and "1m,5m"; None is around those of the settings. PinbanError, before anything is
-    read, for limits out of range, a file that cannot be read, a picture that cannot be drawn.
+    Limits are as typed, "3,5,10" and "1m,5m"; None is around those of the settings. All bans last for bantime: a second
+    window, growing bans and hot rooms are not replayed. PinbanError, before anything is read, for limits out of range,
+    a file that cannot be read, a picture that cannot be drawn.
     """
     rule = settings.rules.get(RULE, Rule())
     now = Limits(rule.maxretry, int(rule.findtime))
@@ -94,7 +92,7 @@ def grid_of(rule: Rule, maxretry: str | None = None, findtime: str | None = None
 def _several(name: str, text: str, read: Callable[[str], int]) -> set[int]:
     values = {read(part.strip()) for part in text.split(",")}
     if len(values) > _MOST_VALUES:
-        raise PinbanError(f"{name}: {len(values)} values are too many for a table; give at most {_MOST_VALUES}")
+        raise PinbanError(f"{name}: {len(values)} values are too many to show; give at most {_MOST_VALUES}")
     return values
 
 

@@ -95,7 +95,7 @@ def _summary(replayed: Replay, tally: Tally) -> Iterator[str]:
         f"{count:,} {what}"
         for count, what in (
             (replayed.repeated, "repeats counted once"),
-            (tally.ignored, "of ignoreip left out"),
+            (tally.ignored, "that ignoreip or ignoreregex spares"),
             (tally.untimed, "lines without a time left out"),
         )
         if count
