@@ -14,6 +14,7 @@ from receiver.counts import Counts
 from receiver.ingest import Ingest, Sorter
 from receiver.keeper import Keeper, Learned, moving
 from receiver.ledger import Ledger
+from receiver.mailer import Mailer
 from receiver.rooms import Rooms
 from receiver.station import Station
 from shared.spared import Spared, names_of
@@ -57,13 +58,15 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             Learned(rooms, (spared, heir)),
         )
         self.app.keeper = self.keeper
-        for thread in (names, self.counter, self.ingest, self.keeper):
+        mailer = Mailer(settings, connect(settings, f"mailer-{settings.receiver.node}", HASTY_S))
+        for thread in (names, self.counter, self.ingest, self.keeper, *((mailer,) if settings.mail.to else ())):
             thread.start()
         try:
             super().run()
         finally:
             self.ingest.stop()
             self.keeper.stop()
+            mailer.stop()
             self.counter.finish(within_s=max(self.cfg.graceful_timeout - 5, 1))
 
     def notify(self) -> None:

@@ -71,15 +71,17 @@ def default_of(key: str) -> object:
 
 def password_of(settings: Settings) -> str | None:
     """The first line of redis.password_file, or None when no file is set."""
-    if not settings.redis.password_file:
+    return secret_of("redis.password_file", settings.redis.password_file)
+
+
+def secret_of(key: str, path: str) -> str | None:
+    """The first line of the file that the setting `key` names, or None when it names none. SettingsError."""
+    if not path:
         return None
     try:
-        text = Path(settings.redis.password_file).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"redis.password_file = {settings.redis.password_file!r} cannot be read ({error}); "
-            "make it readable for this user"
-        ) from error
+        raise SettingsError(f"{key} = {path!r} cannot be read ({error}); make it readable for this user") from error
     return text.splitlines()[0].strip() if text.strip() else None
 
 

@@ -90,6 +90,16 @@ class Keys:
         """Stream, capped: every ban and unban, with who and why."""
         return f"{{{self.prefix}}}:history"
 
+    @property
+    def mailed(self) -> str:
+        """String, the id of the last entry of the history that mail was sent about."""
+        return f"{{{self.prefix}}}:mailed"
+
+    @property
+    def mailing(self) -> str:
+        """String, TTL: the receiver that sent the last mail; while it stands nobody sends another."""
+        return f"{{{self.prefix}}}:mailing"
+
     def node(self, name: str) -> str:
         """Hash, TTL: heartbeat of a daemon."""
         return f"{{{self.prefix}}}:node:{name}"

@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from shared.addresses import Network, parse_network
+from shared.durations import Milliseconds
 from shared.errors import AddressError
-from shared.rules import Rooms, Rule, built_in_rules
+from shared.rules import Duration, Rooms, Rule, built_in_rules
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
 
@@ -103,6 +104,33 @@ class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     maxelem: Annotated[int, Meta(ge=1_024, le=16_777_216, description="the most bans a set holds, from 1024")] = 262_144
 
 
+class Mail(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is told of bans by mail; the receivers send it."""
+
+    to: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+$")], ...],
+        Meta(description="a list of mail addresses that are told of bans; none is told when it is empty"),
+    ] = ()
+    sender: Annotated[
+        str, Meta(pattern=r"^[^@\s]+@[^@\s]+$", description="the mail address that such mail comes from")
+    ] = "pinban@localhost"
+    server: Annotated[str, Meta(pattern=r"^.+:[0-9]{1,5}$", description="HOST:PORT of the mail server")] = (
+        "localhost:25"
+    )
+    tls: Annotated[
+        Literal["none", "starttls", "tls"], Meta(description='"none", "starttls" or "tls" (from the first byte)')
+    ] = "none"
+    username: Annotated[str, Meta(description="the user's name at the mail server")] = ""
+    password_file: Annotated[str, Meta(description="a file whose first line is the password")] = ""
+    every: Annotated[
+        Duration, Meta(description="the least time between two mails, from 30s to 1d; bans of the meantime share one")
+    ] = Milliseconds(60_000)
+
+    def __post_init__(self) -> None:
+        if not 30_000 <= self.every <= 86_400_000:
+            raise ValueError("every")
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
@@ -128,6 +156,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     redis: Redis = field(default_factory=Redis)
     receiver: Receiver = field(default_factory=Receiver)
     enforcer: Enforcer = field(default_factory=Enforcer)
+    mail: Mail = field(default_factory=Mail)
     rooms: Rooms = field(default_factory=Rooms)
     rules: dict[str, Rule] = field(default_factory=built_in_rules)  #: by name
 

@@ -1,0 +1,90 @@
+"""What a mail about bans says. Pure: entries of the history in, a message out; nothing of it is raw log text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from typing import Any
+
+from shared.settings import Mail
+
+#: Events of the history that people are told of.
+TOLD = ("ban", "simulated", "hot")
+
+#: Events that one mail tells in full; of the others it tells the number.
+_MOST = 50
+
+Entry = Mapping[str, str]
+
+
+def letter(mail: Mail, entries: Sequence[Entry], node: str) -> EmailMessage:
+    """The mail about at least one entry of the history, each of an event in TOLD; sent by the receiver `node`."""
+    message = EmailMessage()
+    message["Subject"] = f"[pinban] {_headline(entries)}"
+    message["From"] = mail.sender
+    message["To"] = ", ".join(mail.to)
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday greeting answers it
+    parts = [_told(entry) for entry in entries[:_MOST]]
+    if len(entries) > _MOST:
+        parts.append(f"and {len(entries) - _MOST} more; pinban history shows them all\n")
+    parts.append(f"-- \nreceiver {node}; all times are UTC\n")
+    message.set_content("\n".join(parts))
+    return message
+
+
+def _headline(entries: Sequence[Entry]) -> str:
+    if len(entries) > 1:
+        bans = sum(entry["event"] == "ban" for entry in entries)
+        return f"{bans} bans, {len(entries) - bans} other events"
+    [entry] = entries
+    match entry["event"]:
+        case "hot":
+            return f"room {_plain(entry.get('room'))} is under attack"
+        case "simulated":
+            return f"would ban {_plain(entry.get('network'))}, rule {_plain(entry.get('rule'))} (simulated)"
+    return f"banned {_plain(entry.get('network'))}, rule {_plain(entry.get('rule'))}"
+
+
+def _told(entry: Entry) -> str:
+    by = _plain(entry.get("by"))
+    if entry["event"] == "hot":
+        return (
+            f"Room {_plain(entry.get('room'))} is under attack: {_plain(entry.get('failures'))} wrong PINs from"
+            f" {_plain(entry.get('addresses'))} addresses, noticed by {by}.\n"
+        )
+    network = _plain(entry.get("network"))
+    done = "banned" if entry["event"] == "ban" else "would be banned (the rule only simulates)"
+    lines = [f"{network} {done} until {_time(entry.get('until'))}, rule {_plain(entry.get('rule'))}, by {by}."]
+    lines += [f"    {line}" for line in _evidence(entry.get("evidence", ""))]
+    if entry["event"] == "ban":
+        lines.append(f"To let it in again: pinban unban {network}")
+    return "\n".join(lines) + "\n"
+
+
+def _evidence(text: str) -> list[str]:
+    try:
+        found: Any = json.loads(text or "[]")
+    except ValueError:
+        return []
+    if isinstance(found, dict):
+        return [_plain(found["why"])] if found.get("why") else []
+    return [
+        f"{_time(each.get('at'))}  room {_plain(each.get('alias')) or '(none)'}  by way of {_plain(each.get('rp'))}"
+        f"  request {_plain(each.get('id'))}"
+        for each in found
+        if isinstance(each, dict)
+    ]
+
+
+def _time(ms: object) -> str:
+    try:
+        return f"{datetime.fromtimestamp(int(str(ms)) / 1_000, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return "(unknown)"
+
+
+def _plain(value: object) -> str:
+    """One line of printable text: clients chose a part of it."""
+    return "".join(c if c.isprintable() else "_" for c in str(value if value is not None else ""))[:200]

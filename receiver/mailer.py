@@ -1,0 +1,111 @@
+"""The thread that mails bans with their evidence. The ledger's history is its queue, so no ban goes untold when a
+receiver dies, and one receiver at a time sends, with a pause between two mails: a flood of bans is no flood of mail.
+"""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+import ssl
+import threading
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from typing import Any
+
+import redis
+
+from receiver.letters import TOLD, letter
+from shared.configuration import secret_of
+from shared.errors import PinbanError, StoreError
+from shared.keys import Keys
+from shared.logs import Sparingly
+from shared.settings import Mail, Settings
+from shared.store import lua, understood
+
+#: How often the history is looked at, s.
+_EVERY_S = 2.0
+
+#: Longest wait for the mail server at each step, s; all of them together stay below the least `mail.every`.
+_SERVER_S = 5.0
+
+#: Entries of the history that one mail is about at most.
+_BATCH = 1_000
+
+_log = logging.getLogger("pinban.receiver")
+
+
+class Mailer(threading.Thread):
+    """Runs until told to stop."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        super().__init__(name="mailer", daemon=True)
+        self._settings = settings
+        self._client = client
+        self._keys = Keys(settings.redis.prefix)
+        self._mailed = client.register_script(lua("receiver", "mailed"))
+        self._stopping = threading.Event()
+        self._sparingly = Sparingly(_log, every_s=60.0)
+
+    def stop(self) -> None:
+        """End the loop; a mail under way is finished or sent again by another receiver."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Mail what the history says since the last mail."""
+        while not self._stopping.wait(_EVERY_S):
+            try:
+                self.look()
+            except StoreError:
+                pass  # the keeper says it
+            except (OSError, smtplib.SMTPException, PinbanError) as error:
+                self._sparingly.warning("mail", "mail through %s failed (%s); it is tried again in %s",
+                                        self._settings.mail.server, error, self._settings.mail.every)  # fmt: skip
+            except Exception:  # noqa: BLE001  a bug here must not end the mails for good
+                _log.exception("could not mail")
+
+    def look(self) -> bool:
+        """Send one mail if there is something to tell and it is time; whether one was sent.
+
+        StoreError when Redis fails; OSError, SMTPException or SettingsError when the mail cannot be sent.
+        """
+        mail, node = self._settings.mail, self._settings.receiver.node
+        with understood(self._settings):
+            last: Any = self._client.get(self._keys.mailed) or self._begin()
+            rows: Any = self._client.xrange(self._keys.history, b"(" + last, count=_BATCH)
+            if not rows:
+                return False
+            entries = [{k.decode(): v.decode("utf-8", "replace") for k, v in fields.items()} for _, fields in rows]
+            told = [entry for entry in entries if entry.get("event") in TOLD]
+            if told and not self._client.set(self._keys.mailing, node, px=int(mail.every), nx=True):
+                return False
+        if told:
+            send(mail, letter(mail, told, node), node)
+        with understood(self._settings):
+            self._mailed([self._keys.mailed], [last, rows[-1][0]])
+        return bool(told)
+
+    def _begin(self) -> bytes:
+        """Where to begin: nobody wants to be told of all that happened before mail was set up."""
+        newest: Any = self._client.xrevrange(self._keys.history, count=1)
+        begin: bytes = newest[0][0] if newest else b"0-0"
+        self._client.set(self._keys.mailed, begin, nx=True)
+        return begin
+
+
+def send(mail: Mail, message: EmailMessage, node: str) -> None:
+    """Hand a message to the mail server. OSError, SMTPException, or SettingsError for the password's file."""
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid(domain=mail.sender.rpartition("@")[2])
+    host, _, port = mail.server.rpartition(":")
+    password = secret_of("mail.password_file", mail.password_file)
+    context = ssl.create_default_context()
+    if mail.tls == "tls":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(host.strip("[]"), int(port), node, timeout=_SERVER_S, context=context)
+    else:
+        server = smtplib.SMTP(host.strip("[]"), int(port), node, timeout=_SERVER_S)
+    with server:
+        if mail.tls == "starttls":
+            server.starttls(context=context)
+        if mail.username:
+            server.login(mail.username, password or "")
+        server.send_message(message)
