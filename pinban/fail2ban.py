@@ -13,6 +13,7 @@ from pathlib import Path
 from pinban.fail2ban_files import Config, listed, with_options
 from pinban.fail2ban_filters import FilterFile, Patterns
 from pinban.fail2ban_jails import Jail, enforcer_of, ignored_by, left_out, limits_of
+from pinban.fail2ban_mail import mail_of
 from pinban.fail2ban_values import toml_key, toml_lines
 from receiver.failregex import compile_filter
 from shared.errors import FailregexError, SettingsError
@@ -80,6 +81,7 @@ def import_jails(jail_files: Sequence[Path], filter_files: Sequence[Path]) -> Im
     lines = ["# From fail2ban's configuration, by pinban import-fail2ban."]
     lines += ignored_by(enabled, notes)
     lines += enforcer_of(enabled, notes)
+    lines += mail_of(enabled, notes)
     notes += left_out(config, enabled)
     return Imported("\n".join(lines + rules).rstrip() + "\n", notes)
 

@@ -12,11 +12,9 @@ from shared.settings import parse_ignored
 
 #: Why an option of a jail is not in the output. An option's beginning stands for all that begin so.
 _WHY = {
-    "action": "pinban's enforcer drops banned addresses in the kernel, and nothing is mailed or reported",
+    "action": "pinban's enforcer drops banned addresses in the kernel, and nothing is reported elsewhere",
     "banaction": "pinban's enforcer drops banned addresses in the kernel itself",
-    "destemail": "pinban sends no mail; watch `pinban status`",
-    "sender": "pinban sends no mail; watch `pinban status`",
-    "mta": "pinban sends no mail; watch `pinban status`",
+    "mta": "the receivers mail through [mail] server themselves",
     "logpath": "lines come by syslog; let the server log to [receiver] listen",
     "logencoding": "lines are read as UTF-8",
     "logtimezone": "a line counts when it arrives, whatever its date",
@@ -50,6 +48,8 @@ _TRANSLATED = frozenset(
         "chain",
         "usedns",
         "datepattern",
+        "destemail",
+        "sender",
         "journalmatch",
         "maxlines",
         "failregex",
@@ -76,6 +76,10 @@ class Jail:
     def get(self, option: str) -> str:
         """An option, empty when it is not set. SettingsError for one that refers to nothing."""
         return (self._config.get(self.name, option) or "").strip()
+
+    def raw(self, option: str) -> str:
+        """An option as it is written, what it refers to unresolved; empty when it is not set."""
+        return self._config.sections[self.name].get(option) or self._config.defaults.get(option, "")
 
     def maybe(self, option: str, notes: list[str]) -> str:
         """An option that matters to all jails; one that refers to nothing is empty, with a note."""

@@ -89,7 +89,6 @@ def test_addresses_ports_and_chains_are_the_enforcers(imported: Imported, settin
     "words",
     [
         ("action (", "kernel"),
-        ("destemail", "no mail"),
         ("logpath", "syslog"),
         ("backend", "syslog"),
         ("bantime.formula", "doubling"),
@@ -103,6 +102,26 @@ def test_addresses_ports_and_chains_are_the_enforcers(imported: Imported, settin
 )
 def test_what_has_no_counterpart_is_told(imported: Imported, words: tuple[str, ...]) -> None:
     assert noted(imported, *words)
+
+
+def test_a_jail_that_mails_makes_pinban_mail(tmp_path: Path) -> None:
+    top = "[DEFAULT]\ndestemail = noc@example.org, abuse@example.org\nsender = f2b@example.org"
+    result = one_jail(tmp_path, "action = %(action_mwl)s", top=top)
+    (tmp_path / "pinban.toml").write_text(result.toml, encoding="utf-8")
+    mail = load(str(tmp_path / "pinban.toml"), {}).mail
+    assert (mail.to, mail.sender) == (("noc@example.org", "abuse@example.org"), "f2b@example.org")
+
+
+@pytest.mark.parametrize("action", ["", "action = %(action_)s", "action = iptables[name=mailbox]"])
+def test_a_jail_that_does_not_mail_makes_no_mail(tmp_path: Path, action: str) -> None:
+    result = one_jail(tmp_path, action, top="[DEFAULT]\ndestemail = noc@example.org")
+    assert "mail" not in tomllib.loads(result.toml)
+
+
+def test_a_jail_that_mails_nobody_is_told(tmp_path: Path) -> None:
+    result = one_jail(tmp_path, "action = sendmail-whois[name=x]\ndestemail = root")
+    assert "mail" not in tomllib.loads(result.toml)
+    assert noted(result, "destemail", "nobody is told")
 
 
 def test_a_forgotten_header_is_forgiven_and_told() -> None:
