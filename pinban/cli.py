@@ -10,6 +10,7 @@ from typing import BinaryIO
 import click
 from rich.console import Console
 
+from pinban.commands import check, history, top, watch
 from pinban.operator import Operator
 from pinban.options import Length, as_json_option, reported
 from pinban.tables import evidence_of, print_json, print_table, show_allowed, show_status, styled
@@ -25,6 +26,10 @@ from shared.settings import Settings
 def main(context: click.Context, config: str | None) -> None:
     """Ban conference-PIN guessers on every reverse proxy of a Pexip deployment."""
     context.obj = config
+
+
+for _command in (history, watch, top, check):
+    main.add_command(_command)
 
 
 def _settings(config: str | None) -> Settings:

@@ -25,6 +25,9 @@ from shared.store import PATIENT_S, connect, now_ms, translated, understood
 
 Row = dict[str, Any]
 
+#: Rooms looked at, those with the latest wrong PINs.
+_MOST_ROOMS = 1_000
+
 
 class Operator:
     """One deployment, seen by an operator. Every method raises StoreError when Redis fails."""
@@ -91,7 +94,7 @@ class Operator:
 
     def ban(self, address: str, bantime_ms: int, why: str) -> Row:
         """Ban an address or network; a standing ban becomes longer, never shorter."""
-        network = self._network(address)
+        network = self.network(address)
         spared = Spared(self._settings)
         entries, now = read_allow(self._settings, self._client)
         spared.learn(AllowList(entries, now, time.monotonic_ns() // 1_000_000))
@@ -105,7 +108,7 @@ class Operator:
 
     def unban(self, address: str, why: str) -> Row:
         """End a ban. `within` names the banned networks that hold the address when it has no ban of its own."""
-        network = self._network(address)
+        network = self.network(address)
         was_banned = self._ledger.unban(network, why, _who())
         self._counts.forget(network, self._rules)
         within = [] if was_banned else self._banned_around(network)
@@ -158,18 +161,37 @@ class Operator:
                     rows.append({**facts, "maxretry": windows[rule].maxretry})
         return sorted(rows, key=lambda row: (-row["count"], row["network"]))
 
-    def _written(self, text: str) -> Network:
-        try:
-            return parse_network(text)
-        except AddressError as error:
-            raise AddressError(f"{error}; write 203.0.113.7, 2001:db8::1 or 203.0.113.0/24") from error
+    def rooms(self) -> list[Row]:
+        """The rooms with wrong PINs lately, the most tried first."""
+        keys = self._keys
+        with understood(self._settings):
+            found: Any = self._client.zrevrange(keys.rooms, 0, _MOST_ROOMS - 1)
+            rooms = [room.decode("utf-8", "replace") for room in found]
+            pipeline = self._client.pipeline(transaction=False)
+            for room in rooms:
+                pipeline.zcard(keys.room_failures(room))
+                pipeline.pfcount(keys.room_addresses(room))
+            counts = pipeline.execute()
+        hot = self._ledger.hot_rooms()
+        rows = [
+            {"room": room, "failures": failures, "addresses": addresses, "hot": room in hot}
+            for room, failures, addresses in zip(rooms, counts[::2], counts[1::2], strict=True)
+            if failures
+        ]
+        return sorted(rows, key=lambda row: (-row["failures"], row["room"]))
 
-    def _network(self, text: str) -> Network:
+    def network(self, text: str) -> Network:
         """What an operator means: a network as written, an address as it would be counted."""
         network = self._written(text)
         if "/" in text:
             return network
         return counted_network(network, self._settings.ipv6_prefix, self._settings.ipv4_prefix)
+
+    def _written(self, text: str) -> Network:
+        try:
+            return parse_network(text)
+        except AddressError as error:
+            raise AddressError(f"{error}; write 203.0.113.7, 2001:db8::1 or 203.0.113.0/24") from error
 
     def _banned_around(self, network: Network) -> list[Network]:
         asked = ipaddress.ip_network(network)

@@ -32,14 +32,19 @@ def print_json(value: object) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
     """Rows under bold headings, or what to say when there is none."""
+    # To a file or pipe: whole lines, whatever their length.
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(table_of(columns, rows, empty))
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> Table | str:
+    """Rows under bold headings, or the words for none."""
     if not rows:
-        click.echo(empty)
-        return
+        return empty
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
-    # To a file or pipe: whole lines, whatever their length.
-    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return table
 
 
 def show_allowed(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import redis
+from click.testing import CliRunner, Result
 
+from pinban.cli import main
+from receiver.ledger import Ledger
+from shared.addresses import Network
 from shared.keys import Keys
 from shared.settings import Redis, Settings
 from tests.lab.redis_server import RedisServer
 
 KEYS = Keys()
+
+A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
+
+Run = Callable[..., Result]
+
+
+def as_json(result: Result, code: int = 0) -> Any:
+    assert result.exit_code == code, result.output
+    return json.loads(result.output)
 
 
 def plain(reply: bytes | str | None) -> str:
@@ -75,3 +90,18 @@ def settings(server: RedisServer) -> Settings:
     return msgspec.structs.replace(
         Settings(), redis=Redis(url=server.url), ignoreself=False, ignoreip=("198.51.100.0/24",)
     )
+
+
+@pytest.fixture
+def run(server: RedisServer, tmp_path: Path) -> Run:
+    """`pinban` with the given words."""
+    config = tmp_path / "pinban.toml"
+    config.write_text(
+        f'ignoreip = ["198.51.100.0/24"]\nignoreself = false\n[redis]\nurl = "{server.url}"\n', encoding="utf-8"
+    )
+    return lambda *words: CliRunner().invoke(main, ["-c", str(config), *words])
+
+
+@pytest.fixture
+def ledger(settings: Settings, client: redis.Redis) -> Ledger:
+    return Ledger(settings, client)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from pinban.cli import main
 from receiver.counts import Counts
@@ -20,33 +18,9 @@ from shared.nodes import ALIVE_MS, KEPT_MS, NodeWriter, read_nodes
 from shared.settings import Settings
 from shared.store import now_ms
 from tests.lab.redis_server import RedisServer
-from tests.redis.conftest import KEYS, history, text
-
-A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
-
-Run = Callable[..., Result]
+from tests.redis.conftest import KEYS, A, B, Run, as_json, history, text
 
 RECEIVER: dict[str, str | int] = {"kind": "receiver", "version": "1", "drops": 0, "queued": 0}
-
-
-@pytest.fixture
-def run(server: RedisServer, tmp_path: Path) -> Run:
-    """`pinban` with the given words."""
-    config = tmp_path / "pinban.toml"
-    config.write_text(
-        f'ignoreip = ["198.51.100.0/24"]\nignoreself = false\n[redis]\nurl = "{server.url}"\n', encoding="utf-8"
-    )
-    return lambda *words: CliRunner().invoke(main, ["-c", str(config), *words])
-
-
-@pytest.fixture
-def ledger(settings: Settings, client: redis.Redis) -> Ledger:
-    return Ledger(settings, client)
-
-
-def as_json(result: Result, code: int = 0) -> Any:
-    assert result.exit_code == code, result.output
-    return json.loads(result.output)
 
 
 def report(settings: Settings, client: redis.Redis, name: str, **fields: str | int) -> None:

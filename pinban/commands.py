@@ -1,0 +1,148 @@
+"""The commands that look on: history, watch, top, check. Each prints; what they read is elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+
+from pinban.chronicle import Chronicle, Row, sentence
+from pinban.operator import Operator
+from pinban.options import as_json_option, reported
+from pinban.tables import print_json, print_table, table_of
+from shared.configuration import DEFAULT_FILE, load, password_of, secret_of
+from shared.durations import Milliseconds
+from shared.errors import StoreError
+from shared.store import PATIENT_S, connect
+
+#: How often new entries of the history are looked for, and how often the screen of `top` is drawn anew, s.
+_WATCH_S, _TOP_S = 0.5, 2.0
+
+#: Rows of each table of `top`.
+_TOP_ROWS = 15
+
+
+@click.command()
+@click.argument("address", required=False)
+@click.option("-n", "--limit", default=50, type=click.IntRange(1), metavar="N", help="The newest N; the default is 50.")
+@as_json_option
+@click.pass_obj
+@reported
+def history(config: str | None, address: str | None, limit: int, as_json: bool) -> None:
+    """Show past bans, unbans and rooms under attack, of ADDRESS or of all, the newest last."""
+    settings = load(config)
+    network = Operator(settings).network(address) if address else ""
+    rows = Chronicle(settings, connect(settings, "operator", PATIENT_S)).newest(limit, network)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(("when", "what"), [(_local(row), sentence(row)) for row in rows], "nothing has happened yet")
+
+
+@click.command()
+@as_json_option
+@click.pass_obj
+@reported
+def watch(config: str | None, as_json: bool) -> None:
+    """Print bans, unbans and rooms under attack as they happen, and what goes wrong; until Ctrl-C."""
+    settings = load(config)
+    chronicle = Chronicle(settings, connect(settings, "watch", PATIENT_S))
+    operator = Operator(settings)
+    known: list[str] = []
+    last = chronicle.last()
+    try:
+        for turn in _turns(_WATCH_S):
+            try:
+                rows = chronicle.since(last)
+                problems = operator.status()["problems"] if turn % 4 == 0 else known
+            except StoreError as error:
+                rows, problems = [], [str(error)]
+            for row in rows:
+                click.echo(json.dumps(row) if as_json else f"{_local(row)}  {sentence(row)}")
+                last = row["id"]
+            for text, now in [(p, True) for p in problems if p not in known] + [
+                (p, False) for p in known if p not in problems
+            ]:
+                _tell(text, now, as_json)
+            known = problems
+    except KeyboardInterrupt:
+        click.echo()
+
+
+@click.command()
+@as_json_option
+@click.pass_obj
+@reported
+def top(config: str | None, as_json: bool) -> None:
+    """Show who fails most and which rooms are tried most, now and on; until Ctrl-C. With --json once."""
+    operator = Operator(load(config))
+    if as_json:
+        print_json({"counters": operator.counters(), "rooms": operator.rooms()})
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.print(_screen(operator))
+        return
+    try:
+        with Live(_screen(operator), console=console, screen=True, auto_refresh=False) as live:
+            for _ in _turns(_TOP_S):
+                live.update(_screen(operator), refresh=True)
+    except KeyboardInterrupt:
+        pass
+
+
+@click.command()
+@click.pass_obj
+@reported
+def check(config: str | None) -> None:
+    """Read the settings, all patterns and secrets, and say whether a daemon would start with them."""
+    from receiver.rulebook import Rulebook  # noqa: PLC0415  it loads the engine of rules of one's own
+
+    settings = load(config)
+    Rulebook(settings)
+    password_of(settings)
+    secret_of("mail.password_file", settings.mail.password_file)
+    names = [name + (" (simulated)" if rule.simulate else "") for name, rule in settings.rules.items() if rule.enabled]
+    where = config or DEFAULT_FILE
+    click.echo(f"{where} is good; rules: {', '.join(names) or 'none'}")
+
+
+def _turns(every_s: float) -> Iterator[int]:
+    turn = 0
+    while True:
+        yield turn
+        turn += 1
+        time.sleep(every_s)
+
+
+def _tell(text: str, now: bool, as_json: bool) -> None:
+    at_ms = time.time_ns() // 1_000_000
+    if as_json:
+        click.echo(json.dumps({"at_ms": at_ms, "event": "problem" if now else "solved", "what": text}))
+    else:
+        sign = click.style("! ", fg="red", bold=True) if now else click.style("solved: ", fg="green")
+        click.echo(f"{_local({'at_ms': at_ms})}  {sign}{text}")
+
+
+def _screen(operator: Operator) -> Group:
+    rows = operator.counters()[:_TOP_ROWS]
+    failing = [(r["network"], r["rule"], f"{r['count']} of {r['maxretry']}", Milliseconds(r["ttl_ms"])) for r in rows]
+    rooms = [
+        (r["room"] + ("  UNDER ATTACK" if r["hot"] else ""), r["failures"], r["addresses"])
+        for r in operator.rooms()[:_TOP_ROWS]
+    ]
+    return Group(
+        table_of(("network", "rule", "failures", "forgotten in"), failing, "nobody has failed lately"),
+        "",
+        table_of(("room", "wrong PINs", "addresses"), rooms, "no room has had a wrong PIN lately"),
+    )
+
+
+def _local(row: Row) -> str:
+    """The time of an entry on this host's clock face, with its zone."""
+    return datetime.fromtimestamp(row["at_ms"] / 1_000).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
