@@ -1,11 +1,14 @@
-"""The commands that look on: history, watch, top, check. Each prints; what they read is elsewhere."""
+"""The commands that look on: history, watch, top, check, doctor. Each prints; what they read is elsewhere."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
 import click
 from rich.console import Console, Group
@@ -25,6 +28,8 @@ _WATCH_S, _TOP_S = 0.5, 2.0
 
 #: Rows of each table of `top`.
 _TOP_ROWS = 15
+
+_COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 
 
 @click.command()
@@ -110,6 +115,31 @@ def check(config: str | None) -> None:
     names = [name + (" (simulated)" if rule.simulate else "") for name, rule in settings.rules.items() if rule.enabled]
     where = config or DEFAULT_FILE
     click.echo(f"{where} is good; rules: {', '.join(names) or 'none'}")
+
+
+@click.command()
+@click.option(
+    "--nginx",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The default is /etc/nginx/nginx.conf.",
+)
+@as_json_option
+@click.pass_obj
+@reported
+def doctor(config: str | None, nginx: Path | None, as_json: bool) -> None:
+    """Look for whatever quietly costs bans or counts, here and in Redis; exit code 1 when something does."""
+    from pinban.doctor import examine  # noqa: PLC0415  it loads a parser of nginx's language
+
+    found = []
+    for finding in examine(load(config), nginx):
+        found.append(finding)
+        if not as_json:
+            click.echo(
+                f"{click.style(f'{finding.state:4}', fg=_COLOURS[finding.state])} {finding.subject}: {finding.text}"
+            )
+    if as_json:
+        print_json([asdict(finding) for finding in found])
+    sys.exit(1 if any(finding.state == "bad" for finding in found) else 0)
 
 
 def _turns(every_s: float) -> Iterator[int]:

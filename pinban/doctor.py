@@ -1,0 +1,131 @@
+"""`pinban doctor`: looks for what quietly costs bans or counts, on this host and in Redis. Changes nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from pinban.doctor_nginx import examine as examine_nginx
+from pinban.findings import Finding
+from pinban.operator import Operator
+from shared.durations import Milliseconds
+from shared.errors import DecodeError, StoreError
+from shared.events import Beat, decode
+from shared.keys import Keys
+from shared.settings import Settings
+from shared.store import PATIENT_S, connect, now_ms, translated
+
+#: Where nginx keeps its configuration, unless one is named.
+NGINX = Path("/etc/nginx/nginx.conf")
+
+#: Clocks that differ by more make logs hard to compare, ms. Nothing else: all time is Redis'.
+_SKEW_MS = 5_000
+
+#: Longer round trips make bans late, ms.
+_SLOW_MS = 5.0
+
+#: How long to wait for a beat, s; they come every two.
+_BEAT_S = 5.0
+
+_OLDEST = (6, 2)
+
+_RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
+
+
+def examine(settings: Settings, nginx: Path | None = None) -> Iterator[Finding]:
+    """Every finding, in an order in which one thing explains the next."""
+    yield from _host(settings)
+    if nginx is not None or NGINX.exists():
+        yield from examine_nginx(nginx or NGINX)
+    try:
+        client = connect(settings, "doctor", PATIENT_S)
+        with translated(settings):
+            yield from _redis(client)
+            yield _beat(settings, client)
+        yield from _daemons(settings)
+    except StoreError as error:
+        yield Finding("bad", "redis", str(error))
+
+
+def _host(settings: Settings) -> Iterator[Finding]:
+    if importlib.util.find_spec("msgpack._cmsgpack") is None:
+        yield Finding("note", "host", "msgpack runs without its C part, many times slower; install it from a wheel")
+    wanted = settings.receiver.receive_buffer
+    try:
+        most = int(_RMEM_MAX.read_text())
+    except (OSError, ValueError):
+        return
+    if most < wanted:
+        yield Finding(
+            "note",
+            "host",
+            f"net.core.rmem_max is {most}: a receiver here without CAP_NET_ADMIN gets that much buffer instead of"
+            f" {wanted}; sysctl net.core.rmem_max={wanted}",
+        )
+
+
+def _redis(client: redis.Redis) -> Iterator[Finding]:
+    took = []
+    for _ in range(20):
+        began = time.perf_counter()
+        client.ping()
+        took.append((time.perf_counter() - began) * 1_000)
+    skew = abs(now_ms(client) - time.time_ns() // 1_000_000)
+    median = statistics.median(took)
+    answers = f"answers in {median:.1f} ms (median of 20)"
+    if median > _SLOW_MS:
+        yield Finding("note", "redis", f"{answers}; each ban waits for three answers")
+    else:
+        yield Finding("ok", "redis", answers)
+    if skew > _SKEW_MS:
+        yield Finding("note", "redis", f"its clock and this host's differ by {Milliseconds(skew)}; run NTP on both")
+    try:
+        facts: Any = client.info()
+    except redis.exceptions.NoPermissionError:
+        yield Finding("note", "redis", "its ACL forbids INFO: version, memory and persistence are not looked at")
+        return
+    version = str(facts.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+        yield Finding("bad", "redis", f"is version {version}; pinban needs 6.2 or newer")
+    policy = str(facts.get("maxmemory_policy", ""))
+    if policy.startswith("allkeys-"):
+        yield Finding("bad", "redis", f"maxmemory-policy {policy} may throw bans away; set volatile-ttl or noeviction")
+    if not facts.get("maxmemory"):
+        yield Finding("note", "redis", "maxmemory is not set: a flood of addresses takes what memory there is")
+    if not facts.get("aof_enabled"):
+        yield Finding("note", "redis", "appendonly is off: a restart loses bans and counters; the RPs keep their bans")
+
+
+def _beat(settings: Settings, client: redis.Redis) -> Finding:
+    with client.pubsub() as channel:  # type: ignore[no-untyped-call]
+        channel.subscribe(Keys(settings.redis.prefix).channel)
+        deadline = time.monotonic() + _BEAT_S
+        while (left := deadline - time.monotonic()) > 0:
+            message = channel.get_message(ignore_subscribe_messages=True, timeout=left)
+            if message is not None and _is_beat(message["data"]):
+                return Finding("ok", "receivers", "a beat came over the channel")
+    return Finding("bad", "receivers", f"no beat within {_BEAT_S:.0f} s: no receiver is running, or none reaches Redis")
+
+
+def _is_beat(data: bytes) -> bool:
+    try:
+        return isinstance(decode(data), Beat)
+    except DecodeError:
+        return False
+
+
+def _daemons(settings: Settings) -> Iterator[Finding]:
+    report = Operator(settings).status()
+    for problem in report["problems"]:
+        yield Finding("bad", "daemons", problem)
+    for note in report["notes"]:
+        yield Finding("note", "daemons", note)
+    alive = [node["name"] for node in report["nodes"] if node["alive"]]
+    if alive:
+        yield Finding("ok", "daemons", f"alive: {', '.join(alive)}")
