@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,10 +21,13 @@ from shared.errors import AddressError, PinbanError
 from shared.keys import Keys
 from shared.nodes import Node, read_nodes
 from shared.settings import Settings
-from shared.spared import Spared
+from shared.spared import Spared, names_of
 from shared.store import PATIENT_S, connect, now_ms, translated, understood
 
 Row = dict[str, Any]
+
+#: How long the resolver may take for the names of ignoreip, s; the enforcers spare them in any case.
+_RESOLVER_S = 3.0
 
 #: Rooms looked at, those with the latest wrong PINs.
 _MOST_ROOMS = 1_000
@@ -95,7 +99,11 @@ class Operator:
     def ban(self, address: str, bantime_ms: int, why: str) -> Row:
         """Ban an address or network; a standing ban becomes longer, never shorter."""
         network = self.network(address)
-        spared = Spared(self._settings)
+        names = names_of(self._settings)
+        looking = threading.Thread(target=names.refresh, daemon=True)
+        looking.start()
+        looking.join(_RESOLVER_S)
+        spared = Spared(self._settings, names)
         entries, now = read_allow(self._settings, self._client)
         spared.learn(AllowList(entries, now, time.monotonic_ns() // 1_000_000))
         if reason := spared(network):
@@ -107,10 +115,16 @@ class Operator:
         return {"network": network, "new": recorded.new, "left_ms": left_ms, "strikes": recorded.strikes}
 
     def unban(self, address: str, why: str) -> Row:
-        """End a ban. `within` names the banned networks that hold the address when it has no ban of its own."""
+        """End a ban, also one that was only simulated.
+
+        `within` names the banned networks that hold the address when it has no ban of its own.
+        """
         network = self.network(address)
         was_banned = self._ledger.unban(network, why, _who())
         self._counts.forget(network, self._rules)
+        with translated(self._settings):
+            self._client.zrem(self._keys.simulated, network)
+            self._client.delete(self._keys.simulation(network))
         within = [] if was_banned else self._banned_around(network)
         return {"network": network, "was_banned": was_banned, "within": within}
 

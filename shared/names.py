@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from shared.addresses import NetworkSet, parse_network
 from shared.errors import AddressError
@@ -48,8 +48,17 @@ class Names(threading.Thread):
         """Look up all names once."""
         for name in self._known:
             try:
-                self._known[name] = {str(parse_network(address)) for address in self._lookup(name)}
-            except (OSError, AddressError, UnicodeError) as error:
+                answers = self._lookup(name)
+            except (OSError, UnicodeError) as error:
                 self._sparingly.warning("name", "ignoreip: %s cannot be looked up (%s); keeps %s", name, error,
                                         ", ".join(sorted(self._known[name])) or "nothing")  # fmt: skip
+                continue
+            self._known[name] = set(self._networks(name, answers)) or self._known[name]
             self.networks = NetworkSet(address for known in self._known.values() for address in known)
+
+    def _networks(self, name: str, answers: Iterable[str]) -> Iterator[str]:
+        for answer in answers:
+            try:
+                yield str(parse_network(answer))
+            except AddressError as error:  # one with a zone id, say
+                self._sparingly.warning("answer", "ignoreip: one address of %s is left out: %s", name, error)

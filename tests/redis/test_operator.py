@@ -285,3 +285,17 @@ def test_explain_needs_no_redis_and_exits_with_zero(run: Run, server: RedisServe
         {"class": "malformed", "address": None, "alias": None, "rule": None},
     ]
     assert "2 lines: 1 wrong_pin, 1 malformed" in run("explain", str(log)).output
+
+
+def test_an_address_that_a_name_of_ignoreip_stands_for_is_not_banned(server: RedisServer, tmp_path: Path) -> None:
+    config = tmp_path / "pinban.toml"
+    config.write_text(f'ignoreip = ["localhost"]\nignoreself = false\n[redis]\nurl = "{server.url}"\n')
+    result = CliRunner().invoke(main, ["-c", str(config), "ban", "127.0.0.1"])
+    assert (result.exit_code, "ignoreip names it" in result.output) == (1, True)
+
+
+def test_an_unban_also_ends_what_was_only_simulated(run: Run, ledger: Ledger) -> None:
+    ledger.ban(NewBan(A, 300_000, "prompt", "[]", "rx1", simulate=True))
+    assert [row["simulated"] for row in as_json(run("bans", "--json"))] == [True]
+    run("unban", A)
+    assert as_json(run("bans", "--json")) == []

@@ -100,6 +100,12 @@ def test_an_answer_that_is_no_address_keeps_what_worked(answer: set[str]) -> Non
     assert spares(names, A)
 
 
+def test_one_bad_answer_does_not_spoil_the_good_ones() -> None:
+    names = Names(["office.example.com"], Resolver(office={"fe80::1%eth0", A}))
+    names.refresh()
+    assert spares(names, A)
+
+
 def test_a_name_that_cannot_be_encoded_stops_nothing() -> None:
     names = Names([f"{'a' * 63}.{'b' * 64}.example.com", "localhost"])
     names.refresh()
