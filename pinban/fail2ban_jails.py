@@ -204,7 +204,7 @@ def enforcer_of(jails: Sequence[Jail], notes: list[str]) -> list[str]:
         protocol = "all"
     if not every and (len(ports) > MOST_PORTS or protocol == "all"):
         every = True
-        notes.append(f"{len(ports)} ports, protocol {protocol}: all are closed to a banned address, as one rule says")
+        notes.append(f"{len(ports)} ports, protocol {protocol}: all are closed to a banned address")
     if len(set(places.values())) > 1:
         notes.append("port and protocol differ between jails; pinban closes one list of ports to every banned address")
     lines = ["", "[enforcer]", 'ports = "all"' if every else f"ports = {sorted(ports)}", f'protocol = "{protocol}"']

@@ -19,8 +19,8 @@ _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*\+?", re.ASCII)
 #: Not every host has /etc/services.
 _PORTS = {"http": 80, "https": 443, "ssh": 22, "ftp": 21, "smtp": 25, "submission": 587, "imap": 143, "imaps": 993}
 
-#: More ports than one rule of the firewall takes.
-MOST_PORTS = 15
+#: More ports than anybody lists by intention.
+MOST_PORTS = 1_000
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 import enforcer
 from enforcer.firewall.ipset import Ipsets
+from enforcer.firewall.ports import PortSet
 from enforcer.reconcile import Plan
 from shared.addresses import Network
 from shared.errors import FirewallError
@@ -61,12 +62,13 @@ class IptablesFirewall:
                 f'[enforcer] ports {ports} do not go with {protocol}; use 1-65535 of tcp or udp, or "all"'
             )
         self._sets = Ipsets(prefix, maxelem)
+        self._ports = PortSet(prefix, () if ports == "all" else ports)
         self._chain = prefix
         self._request = {
             "chain": prefix,
             "set": {str(family): name for family, name in self._sets.names.items()},
             "chains": list(chains),
-            "ports": "all" if ports == "all" else sorted(set(ports)),
+            "ports": None if ports == "all" else self._ports.name,
             "protocol": protocol,
         }
         self._warned: set[str] = set()
@@ -78,7 +80,7 @@ class IptablesFirewall:
 
     def install(self) -> Sequence[str]:
         """Make sets, chain, rules and jumps stand, each table in one commit; returns what was mended."""
-        return [*self._sets.create(), *self._rules("install")]
+        return [*self._sets.create(), *self._ports.create(), *self._rules("install")]
 
     def bans(self) -> dict[Network, int]:
         """The members of both sets, each with its milliseconds left; FirewallError if a set is missing."""
@@ -105,6 +107,7 @@ class IptablesFirewall:
         self._rules("disarm")
         self._sets.close()
         self._sets.destroy()
+        self._ports.destroy()
 
     def close(self) -> None:
         """End the child process that makes changes; the kernel goes on dropping."""

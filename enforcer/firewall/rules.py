@@ -19,9 +19,6 @@ LOCK_S = 10
 #: Commits to try: one fails if a writer without the lock came between.
 ATTEMPTS = 10
 
-#: The most ports that one multiport match holds: XT_MULTI_PORTS (linux/netfilter/xt_multiport.h).
-MULTIPORT_LIMIT = 15
-
 
 class RefusedError(Exception):
     """What was asked cannot be; the message is for the operator."""
@@ -112,20 +109,16 @@ class Family:
 
     def _wanted_rules(self) -> Iterator[Any]:
         ports = self.request["ports"]
-        parts: list[Any] = [None]
-        if ports != "all":
-            parts = [ports[i : i + MULTIPORT_LIMIT] for i in range(0, len(ports), MULTIPORT_LIMIT)]
-        for direction, option in (("src", "dports"), ("dst", "sports")):
-            for part in parts:
-                rule = self.rule_type()
-                if self.request["protocol"] != "all":
-                    rule.protocol = self.request["protocol"]
-                rule.create_match("set").match_set = [self.set_name, direction]
-                if part is not None:
-                    setattr(rule.create_match("multiport"), option, ",".join(map(str, part)))
-                rule.create_match("comment").comment = self.chain
-                rule.create_target("DROP")
-                yield rule
+        for direction, of_the_ports in (("src", "dst"), ("dst", "src")):
+            rule = self.rule_type()
+            if self.request["protocol"] != "all":
+                rule.protocol = self.request["protocol"]
+            rule.create_match("set").match_set = [self.set_name, direction]
+            if ports is not None:
+                rule.create_match("set").match_set = [ports, of_the_ports]
+            rule.create_match("comment").comment = self.chain
+            rule.create_target("DROP")
+            yield rule
 
     def _standing_rules(self) -> list[Any] | None:
         """What the rules in our chain mean; None if somebody put one there that iptc cannot read."""
