@@ -74,9 +74,17 @@ class Comparison:
     """Holds what was sent and seen while it compares."""
 
     def __init__(
-        self, sent: Mapping[int, Sent], records: Iterable[Record], pinban: Iterable[bytes], pexapp: Iterable[bytes]
+        self,
+        sent: Mapping[int, Sent],
+        records: Iterable[Record],
+        pinban: Iterable[bytes],
+        pexapp: Iterable[bytes],
+        *,
+        joins: bool,
     ) -> None:
+        """`joins` tells whether this nginx logs all headers of one name, as it does since 1.23."""
         self._sent = sent
+        self._joins = joins
         self._classify = Classifier(Receiver()).classify
         self._records = {record.id: record for record in records}
         self._logged = {each.id: each for each in _pairs(pexapp)}
@@ -112,7 +120,7 @@ class Comparison:
     def _compare_pinban(self, each: Logged, record: Record | None) -> None:
         raw, line = self._lines.get(each.id, (_NO_LINE, Line(Class.OTHER)))
         status, length = (found[1].decode(), found[2].decode()) if (found := _NUMBERS.search(raw)) else ("", "")
-        expected = by_pinban(record, status, length)
+        expected = by_pinban(record, status, length, joins=self._joins)
         if record is None and status == HUNG_UP and _GUESS.search(raw):
             expected = {Class.WRONG_PIN}  # the client was gone before a node was asked
         why = ""

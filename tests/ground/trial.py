@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -52,4 +54,12 @@ def _try(played: list[Session], site: Site) -> Outcome:
         site.settle()
         records = [Record.of(line) for line in site.records() if line["id"]]
         sent = {request.marker: Sent(request, each.source) for each in played for request in each.requests}
-        return Comparison(sent, records, site.pinban.taken, site.pexapp.taken).run()
+        return Comparison(sent, records, site.pinban.taken, site.pexapp.taken, joins=_joins()).run()
+
+
+def _joins() -> bool:
+    """Whether this nginx logs all headers of one name, joined: changes with nginx 1.23.0."""
+    told = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+    version = re.search(r"nginx/(\d+)\.(\d+)", told)
+    assert version, told
+    return (int(version[1]), int(version[2])) >= (1, 23)

@@ -2,9 +2,10 @@
 
 Where no log line of the format can tell the truth, the class that is right by the design is said here:
 
-- Of several pin headers nginx shows the first and the node takes the last. A PIN before a decoy is a PIN: its 403
-  counts, although the node only asked. A right PIN behind a decoy is no known join. A wrong one is betrayed by the size
-  of the answer, unless the guesser left before there was one. `proxy_set_header pin $http_pin` ends all of this.
+- Of several pin headers the node takes the last. nginx shows the first, or since 1.23 all of them, joined, which looks
+  like a PIN. A PIN before a decoy is a PIN: its 403 counts, although the node only asked. A right PIN behind a decoy is
+  no known join before 1.23. A wrong one is betrayed by the size of the answer, unless the guesser left before there was
+  one. `proxy_set_header pin $http_pin` ends all of this.
 - A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when the first pin header was a PIN.
 - A target that dot segments lead to another place may still look as if a rewrite had been there, if that place has a
   /v2/conferences/x/request_token of its own.
@@ -56,10 +57,9 @@ class Record:
     def of(cls, line: dict[str, Any]) -> Record:
         return cls(**line | {"alias": line["alias"].encode("latin-1"), "pins": tuple(line["pins"])})
 
-    @property
-    def shows_a_pin(self) -> bool:
-        """Whether the pin header that nginx logs is one."""
-        return bool(self.pins) and self.pins[0] not in ("", "none")
+    def shows_a_pin(self, *, joins: bool) -> bool:
+        """Whether the pin header that nginx logs is one; `joins` tells whether it logs all of them."""
+        return (joins and len(self.pins) > 1) or (bool(self.pins) and self.pins[0] not in ("", "none"))
 
     @property
     def name(self) -> str | None:
@@ -73,14 +73,15 @@ class Record:
         return not self.alias and bool(_ASKED.match(self.target) and _LOOKS_ASKED.search(path))
 
 
-def by_pinban(record: Record | None, status: str, length: str) -> set[Class]:
+def by_pinban(record: Record | None, status: str, length: str, *, joins: bool) -> set[Class]:
     """The classes that its pinban line may have; `other` may also be no line at all."""
     if record is None:
         return {Class.OTHER}
+    shows_a_pin = record.shows_a_pin(joins=joins)
     if status == HUNG_UP:
-        guessed = record.outcome in ("wrong", "prompt", "joined", "unknown") and record.shows_a_pin
+        guessed = record.outcome in ("wrong", "prompt", "joined", "unknown") and shows_a_pin
         return {Class.WRONG_PIN} if guessed else {Class.OTHER}
-    match record.outcome, record.shows_a_pin:
+    match record.outcome, shows_a_pin:
         case "prompt", True:
             return {Class.WRONG_PIN}
         case "wrong", False if length == "0":
