@@ -44,20 +44,8 @@ def connect(settings: Settings, who: str, timeout_s: float) -> redis.Redis:
     `who` is shown by CLIENT LIST. Keep the client as long as anything that it made, a PubSub for one: the
     connections go with it.
     """
-    options: dict[str, Any] = {
-        "username": settings.redis.username or None,
-        "password": password_of(settings),
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": min(timeout_s, 2.0),
-        "retry": Retry(NoBackoff(), 0),
-        "health_check_interval": 0,
-        "client_name": f"pinban-{who}",
-        "protocol": 2,
-    }
-    if not settings.redis.url.startswith("unix:"):
-        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     try:
-        client = redis.Redis.from_url(settings.redis.url, **{k: v for k, v in options.items() if v is not None})
+        client = redis.Redis.from_url(settings.redis.url, **_options(settings, who, timeout_s))
         client.connection_pool.make_connection()  # connects to nothing, but refuses options that there are not
     except (ValueError, TypeError) as error:
         reason = "" if "@" in settings.redis.url else f" ({error})"  # it may quote a part of the password
@@ -103,6 +91,23 @@ def now_ms(client: redis.Redis) -> int:
 def lua(package: str, name: str) -> str:
     """The text of a Lua script that lies in a package of ours."""
     return resources.files(package).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _options(settings: Settings, who: str, timeout_s: float) -> dict[str, Any]:
+    """What every connection to Redis is made with, as redis-py calls it."""
+    options: dict[str, Any] = {
+        "username": settings.redis.username or None,
+        "password": password_of(settings),
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(timeout_s, 2.0),
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "client_name": f"pinban-{who}",
+        "protocol": 2,
+    }
+    if not settings.redis.url.startswith("unix:"):
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def _remedy(error: redis.exceptions.RedisError) -> str:
