@@ -15,6 +15,7 @@ import msgspec
 from shared.addresses import parse_network
 from shared.errors import AddressError, SettingsError
 from shared.rules import BUILT_IN, Rule, built_in_rules, decode_hook
+from shared.servers import parse_servers
 from shared.settings import Settings, parse_endpoint, parse_ignored
 
 T = TypeVar("T")
@@ -151,6 +152,7 @@ class _Reading:
         self._check_each(parse_ignored, "ignoreip", settings.ignoreip)
         self._check_each(parse_network, "receiver.senders", settings.receiver.senders)
         self._check_each(parse_endpoint, "receiver.listen", settings.receiver.listen)
+        self._check_each(parse_servers, "redis.url", (settings.redis.url,))
         if settings.enforcer.protocol == "all" and settings.enforcer.ports != "all":
             raise self._error("enforcer.protocol", '= "all" goes with enforcer.ports = "all" only')
         return settings

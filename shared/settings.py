@@ -28,8 +28,10 @@ class Redis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
         Meta(
-            pattern=r"^(redis|rediss|unix)://.+",
-            description="the server, as redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS) or unix:///PATH",
+            pattern=r"^(redis|rediss|unix|sentinel|cluster)://.+",
+            description="the server, as redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS) or unix:///PATH; sentinels "
+            "and their master's name, as sentinel://HOST:PORT,HOST:PORT/NAME/DB; or some nodes of a cluster, as "
+            "cluster://HOST:PORT,HOST:PORT",
         ),
     ] = "redis://127.0.0.1:6379/0"
     prefix: Annotated[
@@ -41,6 +43,10 @@ class Redis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "pinban"
     username: Annotated[str, Meta(description="the ACL user's name")] = ""
     password_file: Annotated[str, Meta(description="a file whose first line is the password")] = ""
+    sentinel_username: Annotated[str, Meta(description="the ACL user's name at the sentinels")] = ""
+    sentinel_password_file: Annotated[
+        str, Meta(description="a file whose first line is the password of the sentinels")
+    ] = ""
 
 
 class Receiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

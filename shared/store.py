@@ -18,9 +18,14 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
-from shared.configuration import password_of
+from shared.cluster import Cluster
+from shared.configuration import password_of, secret_of
 from shared.errors import SettingsError, StoreError
+from shared.keys import Keys
+from shared.sentinel import SENTINEL_S, connect_by_sentinels
+from shared.servers import parse_servers
 from shared.settings import Settings
 
 #: Longest wait for an answer on the path of a failure, s. A healthy Redis needs less than a millisecond.
@@ -44,8 +49,16 @@ def connect(settings: Settings, who: str, timeout_s: float) -> redis.Redis:
     `who` is shown by CLIENT LIST. Keep the client as long as anything that it made, a PubSub for one: the
     connections go with it.
     """
+    options = _options(settings, who, timeout_s)
     try:
-        client = redis.Redis.from_url(settings.redis.url, **_options(settings, who, timeout_s))
+        servers = parse_servers(settings.redis.url)
+        if servers is None:
+            client = redis.Redis.from_url(settings.redis.url, **options)
+        elif servers.kind == "sentinel":
+            own = _sentinel_options(settings, options)
+            client = connect_by_sentinels(servers, options | servers.credentials, own)
+        else:
+            client = Cluster(servers.hosts, Keys(settings.redis.prefix).rev, options | servers.credentials)
         client.connection_pool.make_connection()  # connects to nothing, but refuses options that there are not
     except (ValueError, TypeError) as error:
         reason = "" if "@" in settings.redis.url else f" ({error})"  # it may quote a part of the password
@@ -110,6 +123,16 @@ def _options(settings: Settings, who: str, timeout_s: float) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
+def _sentinel_options(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+    """The same for connections to sentinels: other names and passwords, less patience."""
+    own = {key: value for key, value in options.items() if key not in ("username", "password")}
+    own |= {"socket_timeout": SENTINEL_S, "socket_connect_timeout": SENTINEL_S}
+    if settings.redis.sentinel_username:
+        own["username"] = settings.redis.sentinel_username
+    password = secret_of("redis.sentinel_password_file", settings.redis.sentinel_password_file)
+    return own if password is None else own | {"password": password}
+
+
 def _remedy(error: redis.exceptions.RedisError) -> str:
     text = " ".join(str(error).split())[:200]
     match error:
@@ -121,6 +144,14 @@ def _remedy(error: redis.exceptions.RedisError) -> str:
             return f"is full ({text}); raise maxmemory"
         case redis.exceptions.TimeoutError():
             return f"did not answer in time ({text})"
+        case MasterNotFoundError():
+            return f"no sentinel names a master that is up ({text}); a failover takes some seconds, else see redis.url"
+        case redis.exceptions.ReadOnlyError():
+            return f"is a replica ({text}); redis.url must name the master, or sentinels that know it"
+        case redis.exceptions.ClusterDownError():
+            return f"the cluster is not complete ({text}); a failover takes some seconds, else see CLUSTER INFO"
+        case redis.exceptions.TryAgainError() | redis.exceptions.AskError():
+            return f"is moving what we need to another node ({text}); if that stopped, redis-cli --cluster fix goes on"
         case redis.exceptions.BusyLoadingError():
             return "is loading its data; it will be ready by itself"
         case redis.exceptions.ConnectionError():
