@@ -20,6 +20,7 @@ from shared.events import decode
 from shared.keys import Keys
 from shared.logs import Sparingly
 from shared.settings import Settings
+from shared.sentinel import ASK_EVERY_S, left_behind
 from shared.store import connect, translated
 from shared.urgency import be_quick
 
@@ -88,12 +89,17 @@ class Follower(threading.Thread):
             if confirmed is None or confirmed["type"] != "subscribe":
                 raise StoreError("Redis did not confirm the subscription; is it overloaded?")
             self._resync(client)
+            asked_at = time.monotonic()
             while not self._stopping.is_set():
                 events = self._events(channel)
                 if events and not self._agent.follow(events):
                     self._resync(client)
                 if self.heard_at is not None and time.monotonic() - self.heard_at > SILENCE_S:
                     raise StoreError(f"no beat for {SILENCE_S:.0f} s; is a receiver running, is Redis answering?")
+                if time.monotonic() - asked_at > ASK_EVERY_S:
+                    asked_at = time.monotonic()
+                    if reason := left_behind(client, channel):
+                        raise StoreError(f"the server that it follows was left behind: {reason}")
 
     def _resync(self, client: redis.Redis) -> None:
         snapshot = read_snapshot(self._settings, client)

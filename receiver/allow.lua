@@ -1,6 +1,6 @@
 -- Change the central allow-list, and lift the bans that it now forbids; publish all of it, write it into the history.
 --   KEYS     bans, allow, rev, epoch, history; then a ban and its strikes for each network to let in
---   ARGV     network; its JSON, or "" to take it off the list; by whom, channel, epoch to begin with; then the banned
+--   ARGV     network; its JSON, or "" to take it off the list; by whom, channel, digits for a new epoch; then the banned
 --            networks to let in
 --   returns  how many bans were lifted; 1 when the list changed, else 0
 local changed
@@ -11,8 +11,7 @@ else
   changed = 1
 end
 if changed == 0 then return {0, 0} end
-redis.call('SET', KEYS[4], ARGV[5], 'NX')
-local epoch, lifted = redis.call('GET', KEYS[4]), 0
+local epoch, lifted = epoch_of(KEYS[4], ARGV[5]), 0
 for i = 6, #ARGV do
   if redis.call('ZREM', KEYS[1], ARGV[i]) == 1 then
     lifted = lifted + 1

@@ -1,7 +1,7 @@
 -- Record a ban, unless the network is banned already; publish it and write it into the history. A simulated ban is
 -- recorded in keys of its own, and neither published nor a strike.
 --   KEYS     bans, ban, strikes, rev, epoch, history; or simulated and simulation in the place of the first two
---   ARGV     network, its bantime in ms, rule, evidence, by whom, channel, epoch to begin with, strikes kept for ms,
+--   ARGV     network, its bantime in ms, rule, evidence, by whom, channel, digits for a new epoch, strikes kept for ms,
 --            "lengthen" a standing ban, "simulate", or ""
 --   returns  1 when recorded or lengthened, else 0; until, ms; strikes
 local time = redis.call('TIME')
@@ -28,7 +28,6 @@ if simulate then
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
   return {1, untilms, strikes}
 end
-redis.call('SET', KEYS[5], ARGV[7], 'NX')
 local rev = redis.call('INCR', KEYS[4])
-redis.call('PUBLISH', ARGV[6], cmsgpack.pack({'ban/1', redis.call('GET', KEYS[5]), rev, network, bantime, rule}))
+redis.call('PUBLISH', ARGV[6], cmsgpack.pack({'ban/1', epoch_of(KEYS[5], ARGV[7]), rev, network, bantime, rule}))
 return {1, untilms, strikes}

@@ -50,11 +50,11 @@ class Ledger:
         self._settings = settings
         self._client = client
         self._keys = Keys(settings.redis.prefix)
-        self._ban = client.register_script(lua("receiver", "ban"))
-        self._unban = client.register_script(lua("receiver", "unban"))
-        self._beat = client.register_script(lua("receiver", "beat"))
-        self._allow = client.register_script(lua("receiver", "allow"))
-        self._heat = client.register_script(lua("receiver", "heat"))
+        self._ban = client.register_script(_publishing("ban"))
+        self._unban = client.register_script(_publishing("unban"))
+        self._beat = client.register_script(_publishing("beat"))
+        self._allow = client.register_script(_publishing("allow"))
+        self._heat = client.register_script(_publishing("heat"))
 
     def prepare(self) -> None:
         """Have Redis know the scripts before they are needed."""
@@ -126,6 +126,11 @@ class Ledger:
         return [keys.bans, keys.ban(network), keys.strikes(network), keys.rev, keys.epoch, keys.history]
 
 
+def _publishing(name: str) -> str:
+    """The text of a script that publishes."""
+    return lua("receiver", "epoch") + lua("receiver", name)
+
+
 def _epoch() -> str:
-    """What a ledger that has no epoch yet is called from now on."""
-    return secrets.token_hex(8)
+    """What a new epoch begins with."""
+    return secrets.token_hex(4)
