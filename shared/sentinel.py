@@ -11,37 +11,64 @@ from contextlib import suppress
 from typing import Any
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from shared.servers import Servers
+from shared.servers import Address, Servers
 
 #: Longest wait for one sentinel, s. They are asked in turn, and the one that answered comes first the next time.
 SENTINEL_S = 0.2
 
-#: How often a client that is connected asks again who the master is, s.
-ASK_EVERY_S = 10.0
+#: How often a client that is connected asks again who the master is, s; ten times as long as the answer took, if that
+#: is more, so that dead sentinels cost a tenth of the time at most.
+ASK_EVERY_S = 1.0
+
+
+class _Sentinels(Sentinel):
+    """Asks for the address alone, which is the promoted replica's from the moment of its promotion."""
+
+    def discover_master(self, service_name: str) -> Address:
+        """The master's address, from whichever sentinel answers; MasterNotFoundError says what each of them said."""
+        said = []
+        for number, sentinel in enumerate(self.sentinels):
+            asked = sentinel.connection_pool.connection_kwargs
+            try:
+                found = sentinel.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", service_name)
+            except RedisError as error:
+                said.append(f"{asked['host']}:{asked['port']}: {error}")
+                continue
+            if found:
+                self.sentinels.insert(0, self.sentinels.pop(number))
+                return found[0].decode(), int(found[1])
+            said.append(f"{asked['host']}:{asked['port']}: knows no master called {service_name}")
+        raise MasterNotFoundError("; ".join(said))
 
 
 class _Pool(SentinelConnectionPool):
     """Lets go of its connections when it learns of another master."""
 
     def __init__(self, service_name: str, sentinel_manager: Sentinel, **options: Any) -> None:
-        self._asked_at = time.monotonic()
+        self._ask_at = 0.0
         super().__init__(service_name, sentinel_manager, **options)  # type: ignore[no-untyped-call]
 
     def get_connection(self, *arguments: Any, **options: Any) -> Any:
         """A connection to the master as far as we know."""
-        if time.monotonic() - self._asked_at > ASK_EVERY_S:
-            self._asked_at = time.monotonic()
-            with suppress(MasterNotFoundError):  # without sentinels, what works goes on
-                self.get_master_address()  # type: ignore[no-untyped-call]
+        self.ask()
         return super().get_connection(*arguments, **options)
+
+    def ask(self) -> None:
+        """Ask the sentinels who the master is, if that is due. Without an answer, what works goes on."""
+        began = time.monotonic()
+        if self.master_address and began >= self._ask_at:
+            with suppress(MasterNotFoundError):
+                self.get_master_address()  # type: ignore[no-untyped-call]
+            took = time.monotonic() - began
+            self._ask_at = began + took + max(ASK_EVERY_S, 10 * took)
 
 
 def connect_by_sentinels(servers: Servers, options: dict[str, Any], own: dict[str, Any]) -> redis.Redis:
     """A client of the master; `options` are for it, `own` for the sentinels. Connects at its first command."""
-    manager = Sentinel(servers.hosts, sentinel_kwargs=own, **options, db=servers.db)  # type: ignore[no-untyped-call]
+    manager = _Sentinels(servers.hosts, sentinel_kwargs=own, **options, db=servers.db)  # type: ignore[no-untyped-call]
     client: redis.Redis = manager.master_for(servers.name, connection_pool_class=_Pool)  # type: ignore[no-untyped-call]
     return client
 
@@ -52,17 +79,14 @@ def left_behind(client: redis.Redis, channel: redis.client.PubSub) -> str:
     Always "" without sentinels, and when no sentinel answers: what works goes on.
     """
     pool = client.connection_pool
-    if not isinstance(pool, SentinelConnectionPool):
+    if not isinstance(pool, _Pool):
         return ""
-    try:
-        host, port = pool.get_master_address()  # type: ignore[no-untyped-call]
-    except MasterNotFoundError:
-        return ""
+    pool.ask()
     connection: Any = channel.connection
-    if (connection.host, connection.port) != (host, port):
-        return f"the master is {host}:{port} now"
+    if (connection.host, connection.port) != pool.master_address:
+        return "the master is {}:{} now".format(*pool.master_address)
     try:
         role = client.role()[0]
     except ResponseError:  # an ACL may forbid to ask
         return ""
-    return "" if role == b"master" else f"{host}:{port} is no master any more"
+    return "" if role == b"master" else f"{connection.host}:{connection.port} is no master any more"

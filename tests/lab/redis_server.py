@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import redis
@@ -22,8 +23,15 @@ class RedisServer:
     """
 
     def __init__(
-        self, directory: Path, namespace: Namespace | None = None, *, bind: str = "", port: int = 6379
+        self,
+        directory: Path,
+        namespace: Namespace | None = None,
+        *,
+        bind: str = "",
+        port: int = 6379,
+        more: Mapping[str, str] | None = None,
     ) -> None:
+        """`more` are further directives of redis.conf."""
         self.socket = directory / "redis.sock"
         if len(str(self.socket)) > LONGEST_SOCKET_PATH:
             raise LabError(f"{self.socket}: too long for a unix socket; use a shorter directory")
@@ -42,8 +50,8 @@ class RedisServer:
         if bind:
             settings["bind"] = bind
         argv = ["redis-server"]
-        for key, value in settings.items():
-            argv += [f"--{key}", value]
+        for key, value in (settings | dict(more or {})).items():
+            argv += [f"--{key}", *value.split(" ")]
         self.process = Process("redis", argv, directory, namespace)
 
     def client(self, *, timeout: float = 2.0) -> redis.Redis:
