@@ -19,8 +19,8 @@ from shared.errors import DecodeError, FirewallError, StoreError
 from shared.events import decode
 from shared.keys import Keys
 from shared.logs import Sparingly
-from shared.settings import Settings
 from shared.sentinel import ASK_EVERY_S, left_behind
+from shared.settings import Settings
 from shared.store import connect, translated
 from shared.urgency import be_quick
 

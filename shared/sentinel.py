@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from shared.servers import Address, Servers
@@ -30,10 +30,11 @@ class _Sentinels(Sentinel):
     def discover_master(self, service_name: str) -> Address:
         """The master's address, from whichever sentinel answers; MasterNotFoundError says what each of them said."""
         said = []
-        for number, sentinel in enumerate(self.sentinels):
+        sentinels: list[Any] = self.sentinels
+        for number, sentinel in enumerate(sentinels):
             asked = sentinel.connection_pool.connection_kwargs
             try:
-                found = sentinel.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", service_name)
+                found: Any = sentinel.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", service_name)
             except RedisError as error:
                 said.append(f"{asked['host']}:{asked['port']}: {error}")
                 continue
@@ -83,10 +84,6 @@ def left_behind(client: redis.Redis, channel: redis.client.PubSub) -> str:
         return ""
     pool.ask()
     connection: Any = channel.connection
-    if (connection.host, connection.port) != pool.master_address:
-        return "the master is {}:{} now".format(*pool.master_address)
-    try:
-        role = client.role()[0]
-    except ResponseError:  # an ACL may forbid to ask
+    if (connection.host, connection.port) == pool.master_address:
         return ""
-    return "" if role == b"master" else f"{connection.host}:{connection.port} is no master any more"
+    return "the master is {}:{} now".format(*pool.master_address)

@@ -50,24 +50,25 @@ class Cluster:
             if number:
                 self.ask(hosts[0], "CLUSTER", "MEET", host, "6379")
             if number < _MASTERS:
-                share = range(_SLOTS)[number::_MASTERS]  # not in a row, so that neighbours in tests are apart
-                self.ask(host, "CLUSTER", "ADDSLOTS", *map(str, share))
+                first, last = (_SLOTS * n // _MASTERS for n in (number, number + 1))
+                self.ask(host, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1))
         wait_until(lambda: all(len(self.nodes(host)) == len(hosts) for host in hosts), "they have met", PATIENCE_S)
-        ids = {self.ask(host, "CLUSTER", "MYID").decode(): host for host in hosts}
-        by_host = {host: id_ for id_, host in ids.items()}
         for number, host in enumerate(hosts[_MASTERS:]):
-            self._replicate(host, by_host[hosts[number]])
+            self._replicate(host, self._id(hosts[number]))
         self.await_whole()
 
     def await_whole(self) -> None:
         """Every server runs, says that all slots are served, and replicas have a link to their masters."""
         wait_until(lambda: all(self._is_well(host) for host in self.servers), "the cluster is whole", PATIENCE_S)
 
-    def await_heir(self, host: str) -> str:
-        """The host of the replica that took over from a master that is gone."""
-        wait_until(lambda: any(self._says_failed(other, host) for other in self._alive(host)), "it is missed", PATIENCE_S)
-        wait_until(lambda: all(self._serves_all(other) for other in self._alive(host)), "a replica took over", PATIENCE_S)
-        return host
+    def await_heir(self, host: str) -> None:
+        """Return when a replica has taken over from a master that is gone."""
+        wait_until(
+            lambda: any(self._says_failed(other, host) for other in self._alive(host)), "it is missed", PATIENCE_S
+        )
+        wait_until(
+            lambda: all(self._serves_all(other) for other in self._alive(host)), "a replica took over", PATIENCE_S
+        )
 
     def holder(self, slot: int) -> str:
         """The host of the master that serves a slot."""
@@ -102,8 +103,9 @@ class Cluster:
         """Move a slot with its keys to another master; how many keys."""
         return self.finish_to_move(slot, self.begin_to_move(slot, target), target)
 
-    def masters(self) -> list[str]:
-        return [host for host in self.servers if self._is_master(host)]
+    def another(self, slot: int) -> str:
+        """A master that does not serve this slot."""
+        return next(host for host in self.servers if self._is_master(host) and host != self.holder(slot))
 
     def nodes(self, host: str) -> list[str]:
         """Whom a server knows, its own line among them (CLUSTER NODES)."""

@@ -10,7 +10,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,19 @@ class Load:
     strays: list[str] = field(default_factory=list)
     dropped: dict[str, float] = field(default_factory=dict)  #: culprit -> when the kernel was first seen to drop it
     sent: int = 0
+
+    def lost(self, counted: Mapping[str, int], kernel: Collection[str]) -> int:
+        """How many failures are missing where strays were counted, and of culprits that nothing came of.
+
+        AssertionError when one counted twice.
+        """
+        assert max(counted.values()) <= _STRAY_FAILS
+        unpunished = sum(address not in kernel for address in self.culprits)
+        return sum(_STRAY_FAILS - each for each in counted.values()) + _CULPRIT_FAILS * unpunished
+
+    def bans_since(self, moment: float) -> int:
+        """How many culprits are dropped whose last failure was sent after this moment."""
+        return sum(self.culprits[address] >= moment for address in list(self.dropped))
 
     def longest_wait(self) -> float:
         """From the last failure of a culprit until the kernel dropped it, s; of those that were dropped."""
@@ -100,6 +113,10 @@ class Duty:
                 return dict(zip(addresses, pipeline.execute(), strict=True))
 
         return self.namespace.call(read)
+
+    def received(self) -> int:
+        """How many lines the receiver has read."""
+        return int(self.node("rx1")["received"])
 
     def await_settled(self, sent: int, seconds: float = 20.0) -> None:
         """Wait until all that was ever sent is counted."""
@@ -170,7 +187,7 @@ def _send(load: Load, octet: int, ended: threading.Event) -> None:
             culprit = f"10.{octet}.{tick // 250}.{tick % 250 + 1}"
             strays = [f"10.{octet + 1 + n // 2}.{tick // 125}.{tick % 125 * 2 + n % 2}" for n in range(_STRAYS)]
             addresses = [culprit] * _CULPRIT_FAILS
-            addresses += [stray for stray in strays for _ in range(_STRAY_FAILS)][: -1]
+            addresses += [stray for stray in strays for _ in range(_STRAY_FAILS)][:-1]
             for number, address in enumerate(addresses):
                 sender.send(failure(address, f"{octet:04x}{tick:012x}{number:016x}"))
             load.sent += len(addresses)

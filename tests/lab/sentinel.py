@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ NAME = "house"
 #: How long a server must be silent until a sentinel thinks it down, ms.
 DOWN_AFTER_MS = 1_000
 
-#: As whom the sentinels log in at the servers.
+#: As whom sentinels and replicas log in at the servers.
 WATCHER = "watcher"
 
 #: How long a failover may take here, s.
@@ -31,7 +31,10 @@ PATIENCE_S = 20.0
 class Sentinel(Process):
     """Its socket works from every network namespace."""
 
-    def __init__(self, directory: Path, host: str, master: str, namespace: Namespace | None) -> None:
+    def __init__(
+        self, directory: Path, host: str, master: str, namespace: Namespace | None, *, more: Sequence[str] = ()
+    ) -> None:
+        """`more` are further lines of sentinel.conf."""
         directory.mkdir(parents=True)
         self.host = host
         self.socket = directory / "s.sock"
@@ -49,14 +52,22 @@ class Sentinel(Process):
             f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
             f"sentinel failover-timeout {NAME} 4000",
             f"sentinel parallel-syncs {NAME} 2",
+            *more,
         ]
         file.write_text("\n".join(lines) + "\n")
         super().__init__("sentinel", ["redis-server", str(file), "--sentinel"], directory, namespace)
 
+    def freeze(self) -> None:
+        """Answer nobody, while connections stay open."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
     def ask(self, *words: str) -> Any:
-        """Its answer to SENTINEL and these words; LabError-free: redis.RedisError when it has none."""
+        """Its answer to SENTINEL and these words; redis.RedisError when it has none."""
         with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2.0) as client:
-            return client.execute_command("SENTINEL", *words)  # type: ignore[no-untyped-call]
+            return client.execute_command("SENTINEL", *words)
 
 
 class Watched:
@@ -67,6 +78,7 @@ class Watched:
         self.servers: dict[str, RedisServer] = {}
         for number, host in enumerate(hosts[:3]):
             more = {"replica-announce-ip": host, "user": f"{WATCHER} on >{WATCHER} ~* &* +@all"}
+            more |= {"masteruser": WATCHER, "masterauth": WATCHER}
             more |= {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
             if number:
                 more["replicaof"] = f"{hosts[0]} 6379"
@@ -91,7 +103,7 @@ class Watched:
         """Every sentinel knows all the others, and a master with two replicas that have all its data."""
         for sentinel in self.sentinels:
             wait_until(lambda s=sentinel: self._knows_all(s), "a sentinel knows everybody", PATIENCE_S)  # type: ignore[misc]
-        wait_until(self._in_step, "the replicas have everything", PATIENCE_S)
+        wait_until(lambda: self.in_step(self.master), "the replicas have everything", PATIENCE_S)
 
     def await_failover(self, before: RedisServer) -> RedisServer:
         """The new master, when every sentinel says who that is and it is one."""
@@ -103,18 +115,53 @@ class Watched:
         wait_until(over, "another master", PATIENCE_S)
         return self.master
 
+    def blind(self, server: RedisServer) -> None:
+        """Keep sentinels and replicas from a server that serves everybody else as before."""
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", WATCHER, "-@all")
+            client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
+    def sight(self, server: RedisServer) -> None:
+        """Undo that: the sentinels make it what it should be."""
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", WATCHER, "+@all")
+
     def _knows_all(self, sentinel: Sentinel) -> bool:
+        facts = self._facts(sentinel)
+        return facts.get("num-slaves") == "2" and facts["num-other-sentinels"] == "2" and facts["flags"] == "master"
+
+    def _is_content(self, sentinel: Sentinel) -> bool:
+        return self._facts(sentinel).get("flags") == "master"
+
+    def _facts(self, sentinel: Sentinel) -> Mapping[str, str]:
         try:
             raw = sentinel.ask("MASTER", NAME)
         except redis.RedisError:
-            return False
+            return {}
         state = dict(zip(raw[::2], raw[1::2], strict=True)) if isinstance(raw, list) else raw
-        facts = {_text(key): _text(value) for key, value in state.items()}
-        return (facts["num-slaves"], facts["num-other-sentinels"], facts["flags"]) == ("2", "2", "master")
+        return {_text(key): _text(value) for key, value in state.items()}
 
-    def _in_step(self) -> bool:
+    def await_replica(self) -> None:
+        """Another failover is possible: the sentinels are content with a master that has a replica."""
+        wait_until(lambda: all(self._is_content(s) for s in self.sentinels), "the sentinels are content", PATIENCE_S)
+        self.await_in_step(self.master)
+
+    def await_in_step(self, master: RedisServer) -> None:
+        """Every write that the master has taken until now is at all its replicas, of which there is one at least."""
+        with master.client() as client:
+            offset = int(client.info("replication")["master_repl_offset"])
+
+            def arrived() -> bool:
+                state: Any = client.info("replication")
+                behind = [state[f"slave{n}"] for n in range(state["connected_slaves"])]
+                return bool(behind) and all(each["offset"] >= offset for each in behind)
+
+            wait_until(arrived, "the replicas are in step", PATIENCE_S)
+
+    def in_step(self, master: RedisServer) -> bool:
+        """Whether two replicas are up to date with it."""
         try:
-            with self.master.client() as client:
+            with master.client() as client:
                 state: Any = client.info("replication")
         except redis.RedisError:
             return False
@@ -133,18 +180,12 @@ def watched(directory: Path, namespace: Namespace | None = None) -> Iterator[Wat
             server.start()
         for server in site.servers.values():
             server.await_ready()
+        first = next(iter(site.servers))
+        wait_until(lambda: site.in_step(site.servers[first]), "the replicas have everything", PATIENCE_S)
         for sentinel in site.sentinels:
             sentinel.start()
         site.await_whole()
         yield site
-
-
-def freeze(process: Process) -> None:
-    process.signal(signal.SIGSTOP)
-
-
-def thaw(process: Process) -> None:
-    process.signal(signal.SIGCONT)
 
 
 def _is_master(server: RedisServer) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import redis
+from redis.retry import Retry
 
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
@@ -98,6 +101,17 @@ def test_after_a_lost_connection_a_snapshot_is_read_though_nothing_more_happens(
     wait_until(lambda: proxy.agent.tally["resyncs"] > before, "it reads a snapshot", SILENCE_S / 2)
 
 
+def test_a_connection_that_the_client_made_again_by_itself_is_not_believed(
+    proxy: Proxy, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours does not, its retries being off; with them on, events vanish without an error."""
+    monkeypatch.setattr("shared.store.Retry", lambda backoff, _: Retry(backoff, 3))
+    proxy.start()
+    before = proxy.agent.tally["resyncs"]
+    client.client_kill_filter(_type="pubsub")
+    wait_until(lambda: proxy.agent.tally["resyncs"] > before, "it reads a snapshot", SILENCE_S / 2)
+
+
 def test_a_lost_event_is_made_good_at_the_next_beat(proxy: Proxy, client: redis.Redis) -> None:
     proxy.ban(B)
     proxy.start()
@@ -140,6 +154,39 @@ def test_a_killed_redis_ends_no_ban_and_is_followed_again(
         proxy.ledger = Ledger(settings, client)
         proxy.ban(B)
         proxy.drops(A, B)
+
+
+def test_a_redis_that_comes_back_without_its_last_changes_ends_no_ban_though_their_revisions_are_used_again(
+    proxy: Proxy, server: RedisServer, settings: Settings, tmp_path: Path
+) -> None:
+    """As a replica does that lagged, or a host that lost its power."""
+    proxy.start()
+    proxy.ban(A)
+    server.stop()
+    shutil.copytree(server.socket.parent / "appendonlydir", tmp_path / "older")
+    server.start()
+    server.await_ready()
+    with server.client() as client:
+        ledger = Ledger(settings, client)
+        ledger.ban(NewBan(B, 600_000, "pin", "[]", "rx1"))
+        proxy.drops(A, B)
+        assert proxy.agent.applied[1] == 2
+        proxy.follower.stop()
+        proxy.follower.join(10)
+        server.kill()
+        shutil.rmtree(server.socket.parent / "appendonlydir")
+        shutil.copytree(tmp_path / "older", server.socket.parent / "appendonlydir")
+        server.start()
+        server.await_ready()
+        assert text(client, KEYS.rev) == "1"
+        for last in range(3):  # 2, which was B's, 3, and 4
+            ledger.ban(NewBan(Network(f"192.0.2.{last}"), 600_000, "pin", "[]", "rx1"))
+        proxy.follower = Follower(settings, proxy.agent)
+        proxy.start()
+        proxy.drops(A, B, *(Network(f"192.0.2.{last}") for last in range(3)))
+        ledger.unban(A, "", "")
+        proxy.drops(B, *(Network(f"192.0.2.{last}") for last in range(3)))
+        assert proxy.agent.applied == (text(client, KEYS.epoch), 5)
 
 
 def test_garbage_on_the_channel_is_counted_and_the_next_ban_applied(proxy: Proxy, client: redis.Redis) -> None:

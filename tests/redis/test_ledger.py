@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -14,7 +14,7 @@ from shared.addresses import Network
 from shared.errors import StoreError
 from shared.events import Ban, Beat, Event, Stamp, Unban, decode, encode
 from shared.settings import Settings
-from shared.store import now_ms
+from shared.store import connect, now_ms
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, text
@@ -212,6 +212,29 @@ def test_the_epoch_is_made_once(ledger: Ledger, client: redis.Redis) -> None:
     client.flushall()
     ban(ledger)
     assert text(client, KEYS.epoch) not in {"", epoch}
+
+
+def test_every_verb_of_another_process_begins_a_new_epoch_and_keeps_the_revision(
+    server: RedisServer, settings: Settings
+) -> None:
+    """It may lack the last changes of the one before: a replica that took over, a server that started again."""
+    verbs: dict[str, Callable[[Ledger], object]] = {
+        "ban": ban,
+        "unban": lambda ledger: ledger.unban(A, "", ""),
+        "beat": lambda ledger: ledger.beat("rx1"),
+        "allow": lambda ledger: ledger.allow(B, "{}", (), ""),
+        "heat": lambda ledger: ledger.heat("meet", 1_000, 1, 1, ""),
+    }
+    before, rev = "", 0
+    for name, verb in verbs.items():
+        with connect(settings, "test", 2.0) as client:
+            verb(Ledger(settings, client))
+            epoch = text(client, KEYS.epoch)
+            assert len(epoch) == 16, name
+            assert epoch != before, name
+            assert int(text(client, KEYS.rev)) >= rev, name
+            before, rev = epoch, int(text(client, KEYS.rev))
+        server.restart()
 
 
 def test_a_beat_prunes_bans_that_are_over(ledger: Ledger, client: redis.Redis) -> None:

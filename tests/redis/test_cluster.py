@@ -1,0 +1,225 @@
+"""Redis Cluster: counters on every node, the ledger on one, and slots that are elsewhere than they were."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+
+from enforcer.agent import Agent
+from enforcer.firewall.dry_run import DryRunFirewall
+from enforcer.follower import Follower
+from enforcer.ledger import read_snapshot
+from pinban.operator import Operator
+from receiver.counts import Counts
+from receiver.failures import Failure
+from receiver.ledger import Ledger, NewBan
+from receiver.rooms import Rooms
+from shared.addresses import Network
+from shared.errors import StoreError
+from shared.keys import Keys
+from shared.nodes import NodeWriter, read_nodes
+from shared.settings import Redis, Settings
+from shared.spared import Spared
+from shared.store import HASTY_S, PATIENT_S, connect, now_ms, translated
+from tests.lab.cluster import Cluster, cluster
+from tests.lab.loopback import addresses
+from tests.lab.process import wait_until
+from tests.lab.redis_server import RedisServer
+from tests.redis.counting import failure, failures
+
+KEYS = Keys()
+
+NETWORKS = [Network(f"203.0.113.{n}") for n in range(1, 61)]
+
+A, B = NETWORKS[:2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("cluster")) as site:
+        yield site
+
+
+@pytest.fixture
+def settings(site: Cluster) -> Settings:
+    for host in site.servers:
+        site.ask(host, "FLUSHALL")
+    return to(site.url)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[redis.Redis]:
+    with connect(settings, "test", HASTY_S) as client:
+        yield client
+
+
+def to(url: str) -> Settings:
+    return msgspec.structs.replace(Settings(), redis=Redis(url=url), ignoreself=False)
+
+
+def count(settings: Settings, client: redis.Redis, some: list[Failure]) -> dict[Network, int]:
+    counted = Counts(settings, client).count(some, time.monotonic_ns() // 1_000_000)
+    return {each.network: each.count for each in counted}
+
+
+def slot_of(site: Cluster, network: Network) -> int:
+    return site.slot(KEYS.window(network, "pin"))
+
+
+def test_counters_lie_on_every_node_and_are_counted_in_one_go(
+    site: Cluster, settings: Settings, client: redis.Redis
+) -> None:
+    some = [failure(network) for network in NETWORKS for _ in range(3)]
+    assert count(settings, client, some) == dict.fromkeys(NETWORKS, 3)
+    assert count(settings, client, some) == dict.fromkeys(NETWORKS, 3), "nothing counts twice"
+    sizes = [site.ask(host, "DBSIZE") for host in site.servers]
+    assert sum(sizes) == 2 * len(NETWORKS)
+    assert min(sizes) > 10
+    assert len(Operator(settings).counters()) == len(NETWORKS)
+
+
+def test_scripts_that_a_node_has_forgotten_are_loaded_again(
+    site: Cluster, settings: Settings, client: redis.Redis
+) -> None:
+    counts, ledger = Counts(settings, client), Ledger(settings, client)
+    counts.prepare()
+    ledger.prepare()
+    for host in site.servers:
+        site.ask(host, "SCRIPT", "FLUSH")
+    assert count(settings, client, [failure(network) for network in NETWORKS]) == dict.fromkeys(NETWORKS, 1)
+    for host in site.servers:
+        site.ask(host, "SCRIPT", "FLUSH")
+    assert ledger.ban(NewBan(A, 600_000, "pin", "[]", "rx1")).new
+    counts.reset(A, ["pin"], long=False)
+
+
+def test_the_ledger_is_one_and_an_operator_sees_all_of_it(settings: Settings, client: redis.Redis) -> None:
+    operator = Operator(settings)
+    for network in (A, B):
+        operator.ban(network, 600_000, "test")
+    assert operator.unban(B, "")["was_banned"]
+    assert [row["network"] for row in operator.bans()] == [A]
+    operator.allow("198.51.100.0/24", None, "")
+    assert [row["network"] for row in operator.allowed()] == ["198.51.100.0/24"]
+    assert NodeWriter(settings, client, "rp1", "i").write({"kind": "enforcer"})
+    assert [node.name for node in read_nodes(settings, client)] == ["rp1"]
+    snapshot = read_snapshot(settings, client)
+    assert (set(snapshot.bans), snapshot.stamp.rev) == ({A}, 4)
+    assert operator.status()["ledger"]["rev"] == 4
+
+
+def test_rooms_are_watched(settings: Settings, client: redis.Redis) -> None:
+    ledger = Ledger(settings, client)
+    rooms = Rooms(settings, client, ledger)
+    limits = settings.rooms
+    crowd = [Network(f"10.0.{n // 200}.{n % 200 + 1}") for n in range(max(limits.failures, limits.addresses) + 1)]
+    rooms.note([failure(network, alias="meet") for network in crowd], time.monotonic_ns() // 1_000_000)
+    rooms.note([failure(A, alias=f"quiet{n}") for n in range(20)], time.monotonic_ns() // 1_000_000)
+    assert ledger.hot_rooms() == {"meet"}
+
+
+def test_a_slot_that_has_moved_is_found(site: Cluster, settings: Settings, client: redis.Redis) -> None:
+    count(settings, client, failures(A, 2))
+    for key in (KEYS.rev, KEYS.window(A, "pin")):
+        slot = site.slot(key)
+        site.move(slot, site.another(slot))
+    assert count(settings, client, [*failures(A, 2), *failures(B, 1)]) == {A: 4, B: 1}
+    assert read_snapshot(settings, client).bans == {}, "a transaction finds it too"
+
+
+def test_keys_of_a_slot_under_way_are_found_where_they_are(
+    site: Cluster, settings: Settings, client: redis.Redis
+) -> None:
+    count(settings, client, failures(A, 2))
+    slot = slot_of(site, A)
+    target = site.another(slot)
+    source = site.begin_to_move(slot, target)
+    assert count(settings, client, failures(A, 1)) == {A: 3}, "they are all here still"
+    names = [KEYS.count(A, "pin"), KEYS.window(A, "pin")]
+    site.ask(source, "MIGRATE", target, "6379", "", "0", "5000", "KEYS", *names)
+    assert count(settings, client, failures(A, 1)) == {A: 4}, "they are all there"
+    site.finish_to_move(slot, source, target)
+    assert count(settings, client, failures(A, 1)) == {A: 5}
+
+
+def test_an_address_that_is_half_moved_waits_briefly_and_then_counts_once(
+    site: Cluster, settings: Settings, client: redis.Redis
+) -> None:
+    count(settings, client, failures(A, 2))
+    slot = slot_of(site, A)
+    target = site.another(slot)
+    source = site.begin_to_move(slot, target)
+    site.ask(source, "MIGRATE", target, "6379", KEYS.count(A, "pin"), "0", "5000")
+    some = [*failures(A, 1), *failures(B, 1)]
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="is moving what we need to another node.*redis-cli --cluster fix"):
+        count(settings, client, some)
+    assert time.monotonic() - began < HASTY_S
+    site.finish_to_move(slot, source, target)
+    assert count(settings, client, some) == {A: 3, B: 1}
+
+
+def test_a_ban_follows_its_ledger_to_another_node(site: Cluster, settings: Settings) -> None:
+    firewall = DryRunFirewall()
+    agent = Agent(firewall, Spared(settings))
+    agent.arm()
+    follower = Follower(settings, agent)
+    with connect(settings, "test", PATIENT_S) as client:
+        ledger = Ledger(settings, client)
+        ledger.ban(NewBan(A, 600_000, "pin", "[]", "rx1"))
+        follower.start()
+        wait_until(lambda: A in firewall.bans(), "it follows")
+        slot = site.slot(KEYS.rev)
+        site.move(slot, site.another(slot))
+        ledger.ban(NewBan(B, 600_000, "pin", "[]", "rx1"))
+        wait_until(lambda: firewall.bans().keys() == {A, B}, "it follows still")
+        ledger.unban(A, "", "")
+        wait_until(lambda: firewall.bans().keys() == {B}, "an unban arrives")
+        assert not follower.trouble
+    follower.stop()
+    follower.join(10)
+
+
+def test_a_frozen_node_delays_by_its_timeout_and_is_asked_last(site: Cluster, settings: Settings) -> None:
+    first, *others = site.servers
+    frozen = site.servers[first]
+    slots = [slot_of(site, network) for network in NETWORKS]
+    elsewhere = [n for n, slot in zip(NETWORKS, slots, strict=True) if site.holder(slot) != first]
+    if site.holder(site.slot(KEYS.rev)) == first:
+        site.move(site.slot(KEYS.rev), others[0])
+    with connect(settings, "test", 0.2) as client:
+        frozen.freeze()
+        try:
+            began = time.monotonic()
+            assert count(settings, client, [failure(network) for network in elsewhere])
+            assert time.monotonic() - began < 0.6, "the first one that it asks about the slots is frozen"
+            began = time.monotonic()
+            with pytest.raises(StoreError, match="did not answer in time"):
+                count(settings, client, [failure(network) for network in NETWORKS])
+            assert time.monotonic() - began < 0.6
+        finally:
+            frozen.thaw()
+        site.await_whole()
+        assert count(settings, client, [failure(network) for network in NETWORKS])
+
+
+def test_what_is_no_cluster_and_what_is_not_there_are_told_in_one_line(tmp_path: Path) -> None:
+    [host] = addresses(1)
+    single = RedisServer(tmp_path, bind=host)
+    single.start()
+    single.await_ready()
+    try:
+        for port, why in ((1, f"Error 111 connecting to {host}:1"), (6379, "cluster support disabled")):
+            settings = to(f"cluster://{host}:{port}")
+            with connect(settings, "test", HASTY_S) as client, pytest.raises(StoreError) as caught:
+                with translated(settings):
+                    now_ms(client)
+            assert why in str(caught.value)
+            assert "\n" not in str(caught.value)
+    finally:
+        single.stop()

@@ -1,0 +1,182 @@
+"""Redis behind sentinels: its master is found, lost and found again, and one that is none any more is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from enforcer.agent import Agent
+from enforcer.firewall.dry_run import DryRunFirewall
+from enforcer.follower import SILENCE_S, Follower
+from receiver.ledger import Ledger, NewBan
+from shared.addresses import Network
+from shared.errors import StoreError
+from shared.sentinel import ASK_EVERY_S, SENTINEL_S
+from shared.settings import Redis, Settings
+from shared.spared import Spared
+from shared.store import HASTY_S, connect, translated
+from tests.lab.loopback import addresses
+from tests.lab.process import wait_until
+from tests.lab.redis_server import RedisServer
+from tests.lab.sentinel import NAME, Sentinel, Watched, watched
+
+A, B, C = Network("203.0.113.7"), Network("203.0.113.8"), Network("203.0.113.9")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("ha")) as site:
+        yield site
+
+
+def to(url: str, **more: str) -> Settings:
+    return msgspec.structs.replace(Settings(), redis=Redis(url=url, **more), ignoreself=False)
+
+
+@pytest.fixture
+def settings(site: Watched) -> Settings:
+    return to(site.url)
+
+
+def complaint(settings: Settings) -> str:
+    """What is said when it cannot be used."""
+    with pytest.raises(StoreError) as caught, connect(settings, "test", HASTY_S) as client, translated(settings):
+        client.ping()
+    said = str(caught.value)
+    assert "\n" not in said
+    return said
+
+
+def test_two_frozen_sentinels_delay_a_new_connection_by_their_two_timeouts_and_the_next_by_nothing(
+    site: Watched, settings: Settings
+) -> None:
+    frozen = site.sentinels[:2]
+    for sentinel in frozen:
+        sentinel.freeze()
+    try:
+        with connect(settings, "test", HASTY_S) as client:
+            began = time.monotonic()
+            assert client.ping()
+            assert 2 * SENTINEL_S <= time.monotonic() - began < 2 * SENTINEL_S + 0.4
+            client.connection_pool.disconnect()
+            began = time.monotonic()
+            assert client.ping()
+            assert time.monotonic() - began < SENTINEL_S
+    finally:
+        for sentinel in frozen:
+            sentinel.thaw()
+    site.await_whole()
+
+
+def test_a_database_number_is_used(site: Watched) -> None:
+    with connect(to(f"{site.url}/3"), "test", HASTY_S) as client:
+        client.set("here", 1)
+    with site.master.client() as client:
+        client.select(3)
+        assert client.get("here") == b"1"
+
+
+def test_an_unknown_name_and_sentinels_that_are_none_are_told_in_one_line(site: Watched) -> None:
+    sentinel, master = site.sentinels[0].host, site.master.url.removeprefix("redis://").removesuffix("/0")
+    said = complaint(to(f"sentinel://{sentinel}/home"))
+    assert "no sentinel names a master" in said
+    assert f"{sentinel}:26379: knows no master called home" in said
+    said = complaint(to(f"sentinel://{sentinel}:1,{master}/home"))
+    assert f"{sentinel}:1: Error 111" in said
+    assert f"{master}: unknown command" in said
+
+
+def test_sentinels_have_a_name_and_a_password_of_their_own(site: Watched, tmp_path: Path) -> None:
+    [host] = addresses(1)
+    master = next(host for host, server in site.servers.items() if server is site.master)
+    more = ["user default off", "user pinban on >hunter2 +@all"]
+    guarded = Sentinel(tmp_path / "s", host, master, None, more=more)
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2\n")
+    url = f"sentinel://{host}/{NAME}"
+    guarded.start()
+    try:
+        known = to(url, sentinel_username="pinban", sentinel_password_file=str(secret))
+
+        def answers() -> bool:
+            with connect(known, "test", HASTY_S) as client:
+                return bool(client.ping())
+
+        guarded.await_ready(lambda: "+monitor" in guarded.tail())
+        assert answers()
+        assert "Authentication required" in complaint(to(url))
+    finally:
+        guarded.stop()
+
+
+def test_without_sentinels_whoever_is_connected_goes_on(site: Watched, settings: Settings) -> None:
+    firewall = DryRunFirewall()
+    agent = Agent(firewall, Spared(settings))
+    agent.arm()
+    follower = Follower(settings, agent)
+    with connect(settings, "test", HASTY_S) as client:
+        ledger = Ledger(settings, client)
+        ledger.beat("rx1")
+        follower.start()
+        wait_until(lambda: not follower.trouble, "it follows")
+        for sentinel in site.sentinels:
+            sentinel.kill()
+        try:
+            resyncs = agent.tally["resyncs"]
+            until = time.monotonic() + 3 * ASK_EVERY_S
+            while time.monotonic() < until:
+                ledger.beat("rx1")
+                assert not follower.trouble
+                time.sleep(0.1)
+            ledger.ban(NewBan(A, 600_000, "pin", "[]", "rx1"))
+            wait_until(lambda: A in firewall.bans(), "the ban arrives")
+            assert agent.tally["resyncs"] == resyncs
+        finally:
+            follower.stop()
+            for sentinel in site.sentinels:
+                sentinel.start()
+            follower.join(10)
+    site.await_whole()
+
+
+def test_a_master_that_the_sentinels_have_given_up_is_left_and_what_only_it_knew_stays_banned(
+    site: Watched, settings: Settings
+) -> None:
+    """The sentinels lose sight of it, our daemons do not: for a moment there are two masters, and both take bans."""
+    firewall = DryRunFirewall()
+    agent = Agent(firewall, Spared(settings))
+    agent.arm()
+    follower = Follower(settings, agent)
+    with connect(settings, "test", HASTY_S) as client:
+        ledger = Ledger(settings, client)
+
+        def ban(network: Network) -> None:
+            ledger.ban(NewBan(network, 600_000, "pin", "[]", "rx1"))
+
+        ban(A)
+        follower.start()
+        wait_until(lambda: not follower.trouble, "it follows")
+        left = site.master
+        site.blind(left)  # from here on no replica hears of anything
+        ban(B)
+        wait_until(lambda: B in firewall.bans(), "the ban arrives")
+        heir = site.await_failover(left)
+        wait_until(lambda: bool(client.set("probe", "x")) and _has(heir, "probe"), "the receiver has left it", 10)
+        ban(C)  # it has B's revision
+        wait_until(lambda: C in firewall.bans(), "the enforcer has left it", SILENCE_S)
+        ledger.unban(A, "", "")
+        wait_until(lambda: firewall.bans().keys() == {B, C}, "bans and unbans arrive, and no ban was lost")
+        assert not follower.trouble
+    follower.stop()
+    follower.join(10)
+    site.sight(left)
+    site.await_whole()
+
+
+def _has(server: RedisServer, key: str) -> bool:
+    with server.client() as client:
+        return bool(client.exists(key))
