@@ -63,19 +63,16 @@ class Cluster:
 
     def await_heir(self, host: str) -> None:
         """Return when a replica has taken over from a master that is gone."""
-        wait_until(
-            lambda: any(self._says_failed(other, host) for other in self._alive(host)), "it is missed", PATIENCE_S
-        )
-        wait_until(
-            lambda: all(self._serves_all(other) for other in self._alive(host)), "a replica took over", PATIENCE_S
-        )
+        others = [each for each in self.servers if each != host]
+        wait_until(lambda: any(self._says_failed(other, host) for other in others), "it is missed", PATIENCE_S)
+        wait_until(lambda: all(self._serves_all(other) for other in others), "a replica took over", PATIENCE_S)
 
     def holder(self, slot: int) -> str:
         """The host of the master that serves a slot."""
         for host in self.servers:
             if self.servers[host].process.running:
                 rows: Any = self.ask(host, "CLUSTER", "SLOTS")
-                return next(row[2][0].decode() for row in rows if row[0] <= slot <= row[1])
+                return str(next(row[2][0].decode() for row in rows if row[0] <= slot <= row[1]))
         raise AssertionError
 
     def slot(self, key: str) -> int:
@@ -89,7 +86,7 @@ class Cluster:
         return source
 
     def finish_to_move(self, slot: int, source: str, target: str) -> int:
-        """Move the keys of an open slot and close it; how many keys (redis.io, cluster specification, live resharding)."""
+        """Move the keys of an open slot and close it, as redis.io has it under live resharding; how many keys."""
         moved = 0
         while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", str(slot), "10"):
             self.ask(source, "MIGRATE", target, "6379", "", "0", "5000", "KEYS", *keys)
@@ -116,7 +113,7 @@ class Cluster:
         """A server's answer, as it came."""
         with self.servers[host].client(timeout=6.0) as client:
             client.response_callbacks.clear()
-            return client.execute_command(*words)  # type: ignore[no-untyped-call]
+            return client.execute_command(*words)
 
     def _id(self, host: str) -> str:
         return str(self.ask(host, "CLUSTER", "MYID").decode())
@@ -130,9 +127,6 @@ class Cluster:
             return True
 
         wait_until(follows, f"{host} replicates", PATIENCE_S)
-
-    def _alive(self, gone: str) -> list[str]:
-        return [host for host in self.servers if host != gone]
 
     def _facts(self, host: str, *words: str) -> Mapping[str, str]:
         text: bytes = self.ask(host, *words)

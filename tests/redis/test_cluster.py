@@ -157,7 +157,7 @@ def test_an_address_that_is_half_moved_waits_briefly_and_then_counts_once(
     site.ask(source, "MIGRATE", target, "6379", KEYS.count(A, "pin"), "0", "5000")
     some = [*failures(A, 1), *failures(B, 1)]
     began = time.monotonic()
-    with pytest.raises(StoreError, match="is moving what we need to another node.*redis-cli --cluster fix"):
+    with pytest.raises(StoreError, match=r"is moving what we need to another node.*redis-cli --cluster fix"):
         count(settings, client, some)
     assert time.monotonic() - began < HASTY_S
     site.finish_to_move(slot, source, target)
@@ -216,9 +216,12 @@ def test_what_is_no_cluster_and_what_is_not_there_are_told_in_one_line(tmp_path:
     try:
         for port, why in ((1, f"Error 111 connecting to {host}:1"), (6379, "cluster support disabled")):
             settings = to(f"cluster://{host}:{port}")
-            with connect(settings, "test", HASTY_S) as client, pytest.raises(StoreError) as caught:
-                with translated(settings):
-                    now_ms(client)
+            with (
+                pytest.raises(StoreError) as caught,
+                connect(settings, "test", HASTY_S) as client,
+                translated(settings),
+            ):
+                now_ms(client)
             assert why in str(caught.value)
             assert "\n" not in str(caught.value)
     finally:

@@ -1,4 +1,4 @@
-"""The master behind sentinels dies, freezes or is replaced under 2,000 failures a second, daemons and kernel included."""
+"""The master behind sentinels dies, freezes or is replaced under 2,000 failures a second, with daemons and kernel."""
 
 from __future__ import annotations
 
@@ -102,10 +102,9 @@ def test_a_failover_by_hand_loses_nothing_when_writes_are_paused_before(site: Wa
 
 
 def test_a_failover_by_hand_without_a_pause_loses_counts_and_no_ban(site: Watched, duty: Duty) -> None:
+    """Until the sentinels tell everybody, the old master takes failures."""
     load, standing = under_load(site, duty, 91, lambda _: site.sentinels[-1].ask("FAILOVER", NAME))
-    assert lost(duty, load, standing, "SENTINEL FAILOVER") < 5 * PER_SECOND, (
-        "until the sentinels tell everybody, the old master takes failures"
-    )
+    assert lost(duty, load, standing, "SENTINEL FAILOVER") < 5 * PER_SECOND
 
 
 def test_the_logs_name_no_error_of_ours(duty: Duty) -> None:
