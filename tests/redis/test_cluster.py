@@ -125,11 +125,18 @@ def test_rooms_are_watched(settings: Settings, client: redis.Redis) -> None:
 
 def test_a_slot_that_has_moved_is_found(site: Cluster, settings: Settings, client: redis.Redis) -> None:
     count(settings, client, failures(A, 2))
-    for key in (KEYS.rev, KEYS.window(A, "pin")):
-        slot = site.slot(key)
-        site.move(slot, site.another(slot))
+    slot = slot_of(site, A)
+    site.move(slot, site.another(slot))
     assert count(settings, client, [*failures(A, 2), *failures(B, 1)]) == {A: 4, B: 1}
-    assert read_snapshot(settings, client).bans == {}, "a transaction finds it too"
+
+
+def test_a_transaction_finds_the_ledger_where_it_has_moved(
+    site: Cluster, settings: Settings, client: redis.Redis
+) -> None:
+    Ledger(settings, client).ban(NewBan(A, 600_000, "pin", "[]", "rx1"))
+    slot = site.slot(KEYS.rev)
+    site.move(slot, site.another(slot))
+    assert set(read_snapshot(settings, client).bans) == {A}
 
 
 def test_keys_of_a_slot_under_way_are_found_where_they_are(
