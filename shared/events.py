@@ -21,7 +21,7 @@ LONGEST_BAN_MS = 10 * 365 * 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Which change of which ledger: revisions count up by one from 1 within an epoch."""
+    """Which change of which ledger: revisions count up by one, and mean something within their epoch only."""
 
     epoch: str
     rev: int
