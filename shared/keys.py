@@ -77,7 +77,7 @@ class Keys:
 
     @property
     def epoch(self) -> str:
-        """String, 16 hexadecimal digits: identity of this ledger and, in the last eight, of the process that wrote it."""
+        """String, 16 hexadecimal digits: which ledger this is; the last eight, which process wrote it."""
         return f"{{{self.prefix}}}:epoch"
 
     @property
