@@ -143,6 +143,22 @@ def test_networks_are_written_one_way(text: str, network: str) -> None:
     assert parse_network(text) == network
 
 
+@given(
+    crowded | st.builds(ipaddress.ip_network, v6_numbers), st.sampled_from(["", "/{n}", "/0{n}", "/+{n}", "/ {n}", "/"])
+)
+def test_every_spelling_means_what_ipaddress_says_or_nothing(network: ipaddress.IPv6Network, length: str) -> None:
+    for address in (str(network.network_address), network.network_address.exploded, written(network.network_address)):
+        text = address + length.format(n=network.prefixlen)
+        try:
+            expected = ipaddress.ip_network(text)
+        except ValueError:
+            with pytest.raises(AddressError):
+                parse_network(text)
+        else:
+            mapped = expected.version == 6 and expected.network_address.ipv4_mapped is not None
+            assert mapped or parse_network(text) == str(expected).removesuffix(f"/{expected.max_prefixlen}")
+
+
 @pytest.mark.parametrize(
     "text", ["localhost", "203.0.113.7/24", "203.0.113.0/33", "fe80::1%eth0", "fe80::%1/64", "010.0.0.1", "", "/8", "1"]
 )
