@@ -9,10 +9,10 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from enforcer.desired import Desired
-from enforcer.firewall import Firewall
+from enforcer.firewall import Firewall, Room
 from enforcer.ledger import Snapshot
 from enforcer.position import Position, Step
 from enforcer.reconcile import Plan, plan
@@ -49,7 +49,14 @@ class Agent:
         self._position = Position()
         self._sparingly = Sparingly(_log, burst=20)
         self.tally: Counter[str] = Counter()  #: events, gaps, resyncs, repairs, bad_events, spared
+        self.unfit = 0  #: bans that the firewall had no room for
         self.check_wanted = threading.Event()  #: set when the firewall was not as we left it
+        self._touched: set[Network] | None = None  #: what has changed since the check that is under way began
+
+    @property
+    def wanted(self) -> int:
+        """How many networks should be dropped, without those that must not be."""
+        return len(self._desired)
 
     @property
     def applied(self) -> tuple[str, int]:
@@ -59,27 +66,27 @@ class Agent:
 
     def arm(self) -> None:
         """Make chain, rules and sets stand. FirewallError when they cannot."""
-        made = self._firewall.install()
+        made = [*self._firewall.install(), *self._firewall.make_room()]
         _log.info("firewall: %s", f"made {', '.join(made)}" if made else "everything stands already")
 
     def resync(self, snapshot: Snapshot) -> None:
-        """Make the firewall agree with a whole ledger, by content."""
+        """Make the firewall agree with a whole ledger, by content. Errors of reading it leave all bans in place."""
         with self._lock:
-            actual, now_ms = self._firewall.bans(), monotonic_ms()
+            now_ms, self._touched = monotonic_ms(), None
             self._learn(AllowList(list(snapshot.allowed), snapshot.time_ms, now_ms))
-            if not self._position.trusts(snapshot.stamp, self._firewall.ledger()):
-                lost = {n: ms for n, ms in (self._desired.left(now_ms) or actual).items() if n not in snapshot.bans}
-                self._desired.keep(lost, now_ms)
-                if lost:
-                    _log.warning(
-                        "this ledger is not the one we knew: %d bans that it lacks stay until they expire", len(lost)
-                    )
-            spared = self._desired.replace(snapshot.bans, now_ms)
+            trusted = self._position.trusts(snapshot.stamp, self._firewall.ledger())
+            first = not self._desired
+            lost, spared = self._desired.replace(snapshot.bans, now_ms, keep_lost=not trusted)
+            if first and not trusted:
+                lost = self._desired.keep(self._standing())
+            if lost:
+                _log.warning("this ledger is not the one we knew: %d bans that it lacks stay until they expire", lost)
             if spared:
                 self._sparingly.warning(
                     "spared", "does not drop %d networks of the ledger: ignoreip, own addresses", spared
                 )
-            self._change(plan(self._desired.left(now_ms), actual))
+            self._desired.forget_ended(monotonic_ms())
+            self.unfit = self._change(plan(self._desired.ends, self._standing(), monotonic_ms))
             self._position.moved(snapshot.stamp)
             self._remember()
             self.tally["resyncs"] += 1
@@ -116,24 +123,31 @@ class Agent:
         for what in self._firewall.install():
             self.tally["repairs"] += 1
             _log.warning("firewall: put back %s", what)
-        # First without the lock, which new bans need; only if something seems wrong, once more with it.
-        actual = self._firewall.bans()
         with self._lock:
             if self._position.stamp is None:
                 return
-            change = plan(self._desired.left(monotonic_ms()), actual)
-            if change:
-                change = plan(self._desired.left(monotonic_ms()), self._firewall.bans())
-            if change:
-                self.tally["repairs"] += 1
-                _log.warning("firewall: put back %d bans, removed %d that the ledger does not have",
-                             len(change.add), len(change.remove))  # fmt: skip
-            self._change(change)
+            self._desired.forget_ended(monotonic_ms())
+            touched = self._touched = set()
+        # Without the lock, which new bans need; what they touch meanwhile is no affair of this comparison.
+        change = plan(self._desired.ends, self._standing(), monotonic_ms)
+        with self._lock:
+            if self._touched is not touched:
+                return  # a whole ledger came between
+            self._touched = None
+            change = change.without(touched)
+            self._report(change)
+            self.unfit = self._change(change)
             self._remember()
 
-    def bans_in_kernel(self) -> int:
-        """How many networks the firewall drops now."""
-        return self._firewall.count()
+    def tend(self) -> Room:
+        """Look how full the firewall is, and make room where that is needed; what a new ban may have to wait for."""
+        room = self._firewall.room()
+        if room.wanted:
+            with self._lock:
+                for what in self._firewall.make_room():
+                    _log.info("firewall: made %s", what)
+            room = self._firewall.room()
+        return room
 
     def _decoded(self, data: bytes) -> Event | None:
         try:
@@ -155,7 +169,10 @@ class Agent:
         unbans = [event for event in changes if isinstance(event, Unban)]
         for unban in unbans:
             self._desired.unban(unban.network)
-        self._change(Plan({ban.network: ban.ttl_ms for ban in bans}, frozenset(unban.network for unban in unbans)))
+        if self._touched is not None:
+            self._touched.update(event.network for event in changes)
+        change = Plan({ban.network: ban.ttl_ms for ban in bans}, frozenset(unban.network for unban in unbans))
+        self.unfit += self._change(change)
         for ban in bans:
             self._sparingly.say(
                 logging.INFO, "ban", "drops %s for %s, rule %s", ban.network, Milliseconds(ban.ttl_ms), ban.rule
@@ -163,11 +180,25 @@ class Agent:
         for unban in unbans:
             self._sparingly.say(logging.INFO, "unban", "drops %s no longer", unban.network)
 
-    def _change(self, change: Plan) -> None:
+    def _standing(self) -> Iterator[tuple[Network, int]]:
+        """What the firewall drops now, with the ms when each ends, as it is read."""
+        for network, left_ms in self._firewall.members():
+            yield network, monotonic_ms() + left_ms
+
+    def _report(self, change: Plan) -> None:
+        """Say that the firewall was not as we left it; bans without room are missing through no fault of others."""
+        repairs = change.repairs - min(self.unfit, len(change.add))
+        if repairs:
+            self.tally["repairs"] += 1
+            _log.warning("firewall: put back %d bans, removed %d that the ledger does not have",
+                         repairs - len(change.remove), len(change.remove))  # fmt: skip
+
+    def _change(self, change: Plan) -> int:
+        """Make the change; how many bans found no room."""
         if not change:
-            return
+            return 0
         try:
-            self._firewall.apply(change)
+            return self._firewall.apply(change)
         except FirewallError:
             self.check_wanted.set()
             raise

@@ -1,8 +1,11 @@
-"""The bans that the firewall should hold. Pure: time is an argument, ms of a monotonic clock."""
+"""The bans that the firewall should hold. Pure: time is an argument, ms of a monotonic clock.
+
+A ledger may have a million bans, so there is one dictionary of them and never a copy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from shared.addresses import Network
 
@@ -16,45 +19,68 @@ class Desired:
     def __init__(self, spared: Callable[[Network], str]) -> None:
         """`spared` tells why a network must never be dropped, whatever the ledger says, or "" when it may be."""
         self._spared = spared
-        self._until: dict[Network, int] = {}
+        self._ends: dict[Network, int] = {}
         self.orphans: set[Network] = set()
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._ends)
+
+    @property
+    def ends(self) -> Mapping[Network, int]:
+        """Network -> the ms when its ban ends. Not a copy; `replace` puts another mapping in its place."""
+        return self._ends
 
     def ban(self, network: Network, ttl_ms: int, now_ms: int) -> str:
         """Drop the network for this long; returns why not when it must not be dropped."""
         if why := self._spared(network):
             return why
-        self._until[network] = now_ms + ttl_ms
+        self._ends[network] = now_ms + ttl_ms
         self.orphans.discard(network)
         return ""
 
     def unban(self, network: Network) -> None:
         """Drop the network no longer."""
-        self._until.pop(network, None)
+        self._ends.pop(network, None)
         self.orphans.discard(network)
 
-    def replace(self, bans: Mapping[Network, int], now_ms: int) -> int:
-        """Take over a whole ledger, network -> ms left; orphans stay. How many networks of it must not be dropped."""
-        left = (n for n in self.orphans if n in self._until and n not in bans and not self._spared(n))
-        orphans = {n: self._until[n] for n in left}
-        self._until = {n: now_ms + left_ms for n, left_ms in bans.items() if not self._spared(n)}
-        spared = len(bans) - len(self._until)
-        self._until |= orphans
-        self.orphans = set(orphans)
-        return spared
+    def replace(self, bans: Iterable[tuple[Network, int]], now_ms: int, *, keep_lost: bool) -> tuple[int, int]:
+        """Take over a whole ledger, pairs of network and ms left; what it lacks goes, orphans apart.
 
-    def keep(self, bans: Mapping[Network, int], now_ms: int) -> None:
-        """Hold on to bans of a ledger that is lost, network -> ms left: the longer one wins."""
-        for network, left_ms in bans.items():
-            if self._spared(network):
-                continue
-            self.orphans.add(network)
-            self._until[network] = max(self._until.get(network, 0), now_ms + left_ms)
+        With `keep_lost` all that it lacks becomes an orphan. Returns how many bans the ledger lacks that stay for
+        this reason, and how many networks of it must not be dropped. When reading the ledger fails, nothing is let go.
+        """
+        before, self._ends = self._ends, {}
+        spared = 0
+        try:
+            for network, left_ms in bans:
+                before.pop(network, None)  # at once, so that two ledgers need little more memory than one
+                if self._spared(network):
+                    spared += 1
+                else:
+                    self._ends[network] = now_ms + left_ms
+        finally:
+            lost = before  # by now only what the ledger lacks, or what had not been read when reading failed
+            self._ends |= lost
+        stay = lost.keys() if keep_lost else self.orphans & lost.keys()
+        self.orphans = {n for n in stay if lost[n] > now_ms and not self._spared(n)}
+        for network in lost.keys() - self.orphans:
+            del self._ends[network]
+        return (len(self.orphans) if keep_lost else 0), spared
 
-    def left(self, now_ms: int) -> dict[Network, int]:
-        """Network -> its milliseconds left; what is over is forgotten."""
-        for network in [n for n, until in self._until.items() if until <= now_ms]:
+    def keep(self, bans: Iterable[tuple[Network, int]]) -> int:
+        """Hold on to bans of a ledger that is lost, pairs of network and its end in ms, unless a newer one knows them.
+
+        Returns how many.
+        """
+        kept = 0
+        for network, end_ms in bans:
+            if network not in self._ends and not self._spared(network):
+                self.orphans.add(network)
+                self._ends[network] = end_ms
+                kept += 1
+        return kept
+
+    def forget_ended(self, now_ms: int) -> None:
+        """Forget the bans that are over."""
+        for network in [n for n, end_ms in self._ends.items() if end_ms <= now_ms]:
             self.unban(network)
-        return {network: until - now_ms for network, until in self._until.items()}

@@ -27,7 +27,7 @@ from shared.urgency import be_quick
 #: Beats come every two seconds; after this long without one the connection is not believed any more, s.
 SILENCE_S = 6.0
 
-#: Longest wait for an answer, s. A snapshot of 100,000 bans takes well under one.
+#: Longest wait for an answer, s. A page of a snapshot takes some milliseconds.
 _ANSWER_S = 2.0
 
 #: Longest rest between two tries, s; each is drawn at random below its limit, so that RPs do not come in step.
@@ -103,12 +103,12 @@ class Follower(threading.Thread):
 
     def _resync(self, client: redis.Redis) -> None:
         snapshot = read_snapshot(self._settings, client)
+        self._agent.resync(snapshot)
         if snapshot.unreadable:
             self._sparingly.warning("member", "left out %d members that are no network", snapshot.unreadable)
-        self._agent.resync(snapshot)
         if self.trouble:
             _log.info("follows the ledger, epoch %s revision %d, %d bans",
-                      snapshot.stamp.epoch or "(none yet)", snapshot.stamp.rev, len(snapshot.bans))  # fmt: skip
+                      snapshot.stamp.epoch or "(none yet)", snapshot.stamp.rev, self._agent.wanted)  # fmt: skip
         self.trouble = ""
         self.heard_at = time.monotonic()
         self._rest_s = 0.0

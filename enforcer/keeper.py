@@ -62,6 +62,12 @@ class Keeper(threading.Thread):
 
     def _report(self) -> None:
         epoch, rev = self._agent.applied
+        room = self._agent.tend()
+        trouble = [self._follower.trouble, room.alarm]
+        if self._agent.unfit:
+            trouble.append(f"{self._agent.unfit} bans found no room in the firewall; raise enforcer.maxelem_limit")
+        if any(trouble[1:]):
+            self._sparingly.warning("room", "%s", "; ".join(filter(None, trouble[1:])))
         heard_at = self._follower.heard_at
         fields: dict[str, str | int] = {
             "kind": "enforcer",
@@ -69,9 +75,12 @@ class Keeper(threading.Thread):
             "backend": self._backend,
             "epoch": epoch,
             "applied_rev": rev,
-            "bans": self._agent.bans_in_kernel(),
+            "bans": room.bans,
+            "set_size": room.size,
+            "set_fill": room.fill,
+            "unfit": self._agent.unfit,
             "beat_age_ms": -1 if heard_at is None else int((time.monotonic() - heard_at) * 1_000),
-            "trouble": self._follower.trouble,
+            "trouble": "; ".join(filter(None, trouble)),
         }
         for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared"):
             fields[name] = self._agent.tally[name]

@@ -1,56 +1,96 @@
-"""Reading the ledger in Redis: one atomic snapshot. Writes nothing."""
+"""Reading the ledger in Redis: a snapshot to follow on from. Writes nothing.
+
+A ledger of up to PAGE bans is read in one MULTI. A longer one is read in pages of its ZSET by score, each with its
+revision: docs/adr/0009-a-snapshot-in-pages.md says why nothing is lost between two pages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
 from shared.addresses import Network, parse_network
 from shared.allow import Entry, decode_entries
 from shared.errors import AddressError, StoreError
-from shared.events import Stamp
+from shared.events import LONGEST_BAN_MS, Stamp
 from shared.keys import Keys
 from shared.settings import Settings
 from shared.store import translated
 
+#: Bans read in one round trip. Redis serves nobody else for the 2 ms that it needs for so many.
+PAGE = 5_000
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Snapshot:
-    """The whole ledger at one instant."""
+    """The whole ledger at one instant; what changes while it is read comes as an event too."""
 
     stamp: Stamp  #: epoch "" and revision 0 while nobody has written to it
-    bans: Mapping[Network, int]  #: network -> its milliseconds left, by Redis TIME
-    unreadable: int  #: members that are no network of ours, left out
+    bans: Iterable[tuple[Network, int]]  #: networks with their milliseconds left at `time_ms`; to be read once
+    unreadable: int = 0  #: members that are no network of ours and were left out, as far as `bans` is read
     allowed: Sequence[Entry] = ()  #: the central allow-list
     time_ms: int = 0  #: Redis TIME of all this
 
 
 def read_snapshot(settings: Settings, client: redis.Redis) -> Snapshot:
-    """Everything in one MULTI, so that revision and bans belong together. StoreError when Redis fails."""
+    """Where the ledger is, with an iterator over its bans. StoreError when Redis fails, from the iterator too."""
     keys = Keys(settings.redis.prefix)
     with translated(settings):
         pipeline = client.pipeline(transaction=True)
         pipeline.get(keys.epoch)
         pipeline.get(keys.rev)
         pipeline.time()
-        pipeline.zrange(keys.bans, 0, -1, withscores=True)
+        _queue_page(pipeline, keys, "-inf", PAGE)
         pipeline.hgetall(keys.allow)
         epoch, rev, (seconds, microseconds), members, allowed = pipeline.execute()
     now_ms = int(seconds) * 1_000 + int(microseconds) // 1_000
-    bans: dict[Network, int] = {}
-    unreadable = 0
-    for member, until_ms in members:
-        try:
-            network = parse_network(member.decode("ascii", "replace"))
-        except AddressError:
-            unreadable += 1
-            continue
-        if until_ms > now_ms:
-            bans[network] = int(until_ms - now_ms)
+    snapshot = Snapshot(_stamp(keys, epoch, rev), (), 0, decode_entries(allowed, now_ms), now_ms)
+    snapshot.bans = _bans(settings, client, snapshot, members)
+    return snapshot
+
+
+def _bans(
+    settings: Settings, client: redis.Redis, snapshot: Snapshot, members: list[tuple[bytes, float]]
+) -> Iterator[tuple[Network, int]]:
+    """All bans, from the first page on."""
+    keys, asked, read = Keys(settings.redis.prefix), PAGE, snapshot.stamp
+    while True:
+        # The last score of a full page may go on in the next one, which therefore begins with it.
+        end = members[-1][1] if len(members) == asked else None
+        for member, until_ms in members:
+            if until_ms != end:
+                try:
+                    network = parse_network(member.decode("ascii", "replace"))
+                except AddressError:
+                    snapshot.unreadable += 1
+                    continue
+                if until_ms > snapshot.time_ms:
+                    yield network, int(min(until_ms - snapshot.time_ms, LONGEST_BAN_MS))
+        if end is None:
+            return
+        asked = 2 * asked if members[0][1] == end else PAGE  # so many bans with one end that they fill a page
+        with translated(settings):
+            pipeline = client.pipeline(transaction=True)
+            pipeline.get(keys.epoch)
+            pipeline.get(keys.rev)
+            _queue_page(pipeline, keys, end, asked)
+            epoch, rev, members = pipeline.execute()
+        stamp = _stamp(keys, epoch, rev)
+        if stamp.epoch != read.epoch or stamp.rev < read.rev:
+            raise StoreError("the ledger was replaced by another one while it was read")
+        read = stamp
+
+
+def _queue_page(pipeline: Any, keys: Keys, start: float | str, number: int) -> None:
+    pipeline.zrange(keys.bans, start, "+inf", byscore=True, offset=0, num=number, withscores=True)
+
+
+def _stamp(keys: Keys, epoch: bytes | None, rev: bytes | None) -> Stamp:
     try:
-        stamp = Stamp(epoch.decode("ascii", "replace") if epoch else "", int(rev or 0))
+        return Stamp(epoch.decode("ascii", "replace") if epoch else "", int(rev or 0))
     except ValueError as error:
-        raise StoreError(f"{keys.rev} holds {rev[:32]!r} instead of a number; delete it and {keys.epoch}") from error
-    return Snapshot(stamp, bans, unreadable, decode_entries(allowed, now_ms), now_ms)
+        found = (rev or b"")[:32]
+        raise StoreError(f"{keys.rev} holds {found!r} instead of a number; delete it and {keys.epoch}") from error

@@ -78,6 +78,7 @@ def open_firewall(settings: Settings) -> Firewall:
         ports=enforcer.ports,
         protocol=enforcer.protocol,
         maxelem=enforcer.maxelem,
+        maxelem_limit=enforcer.maxelem_limit,
     )
 
 

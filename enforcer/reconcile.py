@@ -1,8 +1,8 @@
-"""Deciding what the firewall must change. Pure: no clock, no socket, no Redis."""
+"""Deciding what the firewall must change. Pure: no socket, no Redis; what the time is, is handed in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from shared.addresses import Network
@@ -13,6 +13,9 @@ SLACK_MS = 3_000
 #: The longest timeout that a set's element can have: 2,147,483 s, in ms (ipset(8), SET TYPES, timeout).
 LONGEST_TIMEOUT_MS = 2_147_483_000
 
+#: A ban that is longer than the kernel can count is made long again when this is left of its timeout, ms.
+RENEW_MS = LONGEST_TIMEOUT_MS // 2
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -20,20 +23,60 @@ class Plan:
 
     add: Mapping[Network, int]  #: network -> its milliseconds left
     remove: frozenset[Network]
+    renewals: int = 0  #: how many of `add` stand as they should, and are only made as long as the kernel can count
 
     def __bool__(self) -> bool:
         return bool(self.add or self.remove)
 
+    @property
+    def repairs(self) -> int:
+        """How many differences something else must have made."""
+        return len(self.add) + len(self.remove) - self.renewals
 
-def plan(desired: Mapping[Network, int], actual: Mapping[Network, int]) -> Plan:
-    """The difference between two mappings of a network to its milliseconds left, read at the same instant.
+    def without(self, networks: Set[Network]) -> Plan:
+        """The same change, but for these networks."""
+        if not networks:
+            return self
+        add = {network: left_ms for network, left_ms in self.add.items() if network not in networks}
+        return Plan(add, self.remove - networks, min(self.renewals, len(add)))
 
-    A ban with less than SLACK_MS to live is left to expire: the kernel may have ended it a moment before the ledger.
+
+def zero() -> int:
+    """The clock of those who compare what is left, rather than when it ends."""
+    return 0
+
+
+def plan(
+    desired: Mapping[Network, int], actual: Iterable[tuple[Network, int]], clock_ms: Callable[[], int] = zero
+) -> Plan:
+    """The difference between two sets of networks, each with its end in ms by this clock.
+
+    `actual` is read once, in any order, and need not fit into memory. A ban with less than SLACK_MS to live is left to
+    expire: the kernel may have ended it a moment before the ledger.
     """
+    now_ms = clock_ms()
+    wrong: set[Network] = set()
+    foreign: set[Network] = set()
+    renewals = 0
+    missing = set(desired)
+    for network, end_ms in actual:
+        missing.discard(network)
+        wanted_ms = desired.get(network)
+        if wanted_ms is None:
+            if end_ms - now_ms > SLACK_MS:
+                foreign.add(network)
+        elif abs(wanted_ms - end_ms) <= SLACK_MS:
+            continue
+        elif wanted_ms - now_ms <= LONGEST_TIMEOUT_MS:
+            wrong.add(network)
+        elif end_ms - now_ms < RENEW_MS:
+            wrong.add(network)
+            renewals += 1
+    now_ms = clock_ms()  # reading may have taken seconds
     add: dict[Network, int] = {}
-    for network, left_ms in desired.items():
-        wanted = min(left_ms, LONGEST_TIMEOUT_MS)
-        have = actual.get(network)
-        if wanted > SLACK_MS if have is None else abs(wanted - have) > SLACK_MS:
-            add[network] = left_ms
-    return Plan(add, frozenset(n for n, left_ms in actual.items() if n not in desired and left_ms > SLACK_MS))
+    for networks, least_ms in ((wrong, -1), (missing, SLACK_MS)):
+        for network in networks:
+            end = desired.get(network)
+            if end is not None and end - now_ms > least_ms:
+                add[network] = end - now_ms
+    return Plan(add, frozenset(foreign), renewals)

@@ -107,7 +107,12 @@ class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["tcp", "udp", "all"],
         Meta(description='"tcp", "udp" or "all" ("all" goes with ports = "all")'),
     ] = "tcp"
-    maxelem: Annotated[int, Meta(ge=1_024, le=16_777_216, description="the most bans a set holds, from 1024")] = 262_144
+    maxelem: Annotated[
+        int, Meta(ge=1_024, le=16_777_216, description="the most bans a set holds at first, from 1024")
+    ] = 262_144
+    maxelem_limit: Annotated[
+        int, Meta(ge=1_024, le=16_777_216, description="the most bans a set may grow to hold, from 1024")
+    ] = 4_194_304
 
 
 class Mail(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

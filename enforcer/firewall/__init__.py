@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from enforcer.reconcile import Plan
 from shared.addresses import Network
+
+#: A set that is fuller than this gets a larger one, or where it may not grow, an alarm, percent.
+CROWDED = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How full a firewall is."""
+
+    bans: int  #: networks that it drops now
+    size: int = 0  #: how many the fullest of its sets holds at most; 0 without a bound
+    fill: int = 0  #: of the fullest of its sets, percent
+    wanted: bool = False  #: whether `make_room` would do something
+    alarm: str = ""  #: that a set is crowded and may not grow, for the operator
 
 
 class Firewall(Protocol):
@@ -22,14 +37,30 @@ class Firewall(Protocol):
         Returns what had to be made or mended, a phrase each; empty when everything stood.
         """
 
+    def members(self) -> Iterable[tuple[Network, int]]:
+        """The networks that the kernel drops now, each with its milliseconds left at the moment it is read.
+
+        Read from the kernel little by little: a million of them need no memory to speak of.
+        """
+
     def bans(self) -> dict[Network, int]:
-        """The networks that the kernel drops now, each with its milliseconds left."""
+        """All `members` at once."""
 
-    def count(self) -> int:
-        """How many networks the kernel drops now."""
+    def room(self) -> Room:
+        """How full the kernel's sets are."""
 
-    def apply(self, plan: Plan) -> None:
-        """Make the change and see in the kernel that it is made."""
+    def make_room(self) -> Sequence[str]:
+        """Put a larger set in the place of each that is crowded or smaller than the settings say, in one step.
+
+        Returns what was made, a phrase each. Not to be called beside `apply`.
+        """
+
+    def apply(self, plan: Plan) -> int:
+        """Make the change and see in the kernel that it is made, making room for it where that is allowed.
+
+        Returns how many bans found no room. Of several new ones, those that last longest go in; none that stands is
+        put out for another.
+        """
 
     def ledger(self) -> str | None:
         """The epoch of the ledger that the kernel's bans were last made to agree with, or None.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 
+from enforcer.firewall import Room
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, Plan
 from shared.addresses import Network, parse_network
 from shared.errors import AddressError, FirewallError
@@ -37,19 +39,27 @@ class DryRunFirewall:
         _log.info("dry run: would make sets, chain, rules and jumps")
         return ["dry run"]
 
-    def bans(self) -> dict[Network, int]:
+    def members(self) -> Iterable[tuple[Network, int]]:
         """The networks that would be dropped now, each with its milliseconds left; FirewallError before install."""
+        return self.bans().items()
+
+    def bans(self) -> dict[Network, int]:
+        """All `members` at once."""
         now = self._clock()
         ends = self._standing()
         for network in [n for n, end in ends.items() if end <= now]:
             del ends[network]
         return {network: int((end - now) * 1000) for network, end in ends.items()}
 
-    def count(self) -> int:
-        """How many networks would be dropped now; FirewallError before install."""
-        return len(self.bans())
+    def room(self) -> Room:
+        """How many networks would be dropped now, without a bound; FirewallError before install."""
+        return Room(len(self.bans()))
 
-    def apply(self, plan: Plan) -> None:
+    def make_room(self) -> Sequence[str]:
+        """There is room for everything."""
+        return []
+
+    def apply(self, plan: Plan) -> int:
         """Remember the change and log it; FirewallError before install, and for what a kernel set would refuse."""
         ends, now = self._standing(), self._clock()
         for network in (*plan.add, *plan.remove):
@@ -63,7 +73,8 @@ class DryRunFirewall:
         if plan.remove:
             _log.info("dry run: would no longer drop %s", _some(plan.remove))
         if plan.add:
-            _log.info("dry run: would drop %s", _some([f"{n} for {ms // 1000} s" for n, ms in plan.add.items()]))
+            _log.info("dry run: would drop %s", _some(plan.add, lambda n: f"{n} for {plan.add[n] // 1000} s"))
+        return 0
 
     def ledger(self) -> str | None:
         """The epoch that was remembered last."""
@@ -96,6 +107,6 @@ def _check(network: Network) -> None:
         raise FirewallError(f"not banned: {network[:64]!r} has no place in a set; give a canonical network, not /0")
 
 
-def _some(texts: Collection[str]) -> str:
-    named = ", ".join(list(texts)[:_NAMED])
-    return named if len(texts) <= _NAMED else f"{named} and {len(texts) - _NAMED} more"
+def _some(networks: Collection[Network], shown: Callable[[Network], str] = str) -> str:
+    named = ", ".join(shown(network) for network in islice(networks, _NAMED))
+    return named if len(networks) <= _NAMED else f"{named} and {len(networks) - _NAMED} more"

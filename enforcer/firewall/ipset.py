@@ -11,9 +11,14 @@ kernel. The answer itself would prove less: a lone address counts as "in set" if
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Set
+from itertools import chain, islice
 
-from enforcer.firewall.ipset_command import Conversation, run
+from enforcer.firewall import CROWDED, Room
+from enforcer.firewall.ipset_command import Conversation, FullError, feed, read, run
+from enforcer.firewall.ipset_size import GROWING, create, grow, remove_leftover, size_of
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network, is_ipv6, parse_network
 from shared.errors import AddressError, FirewallError
@@ -24,12 +29,16 @@ SMALL_BATCH = 64
 #: The longest name of a set: IPSET_MAXNAMELEN less its NUL (linux/netfilter/ipset/ip_set.h).
 LONGEST_NAME = 31
 
-#: A ban this close to its end may expire between the change and the look at it, s.
-_FLEETING_S = 5
+#: A ban this close to its end may expire between the change and the look at it, ms.
+_FLEETING_MS = 5_000
+
+#: After a set was found full, a few new bans are not tried for so long; a check puts in what fits by then, s.
+_FULL_S = 10.0
+
+#: Lines of a bulk that are made at once.
+_LINES = 1_000
 
 _MEMBER = re.compile(r"^add \S+ (\S+) timeout (\d+)\b(?! nomatch)", re.MULTILINE)
-_ENTRIES = re.compile(r"^Number of entries: (\d+)$", re.MULTILINE)
-_MAXELEM = re.compile(r" maxelem (\d+)")
 
 
 class Ipsets:
@@ -38,82 +47,77 @@ class Ipsets:
     Every method raises FirewallError with ipset's own words and a remedy.
     """
 
-    def __init__(self, prefix: str, maxelem: int) -> None:
+    def __init__(self, prefix: str, maxelem: int, limit: int) -> None:
+        """`maxelem` is a set's size at first, and `limit` how far it may grow."""
         self.names = {4: f"{prefix}4", 6: f"{prefix}6"}
         self._marker = f"{prefix}@"
         self._maxelem = maxelem
+        self._limit = max(limit, maxelem)
         self._conversation = Conversation()
+        self._growing = threading.Lock()
+        self._full_until = dict.fromkeys(self.names, 0.0)  #: by family, s of the monotonic clock
 
     def create(self) -> list[str]:
         """Make the sets that are missing and return their names; adopt those that stand, bans and all."""
         standing = set(_names())
         missing = []
         for family, name in self.names.items():
-            kind = f"hash:net family {'inet' if family == 4 else 'inet6'} "
             if name not in standing:
-                run("create", name, *kind.split(), "timeout", "0", "counters", "maxelem", str(self._maxelem))
+                run(*create(name, family, self._maxelem).split())
                 missing.append(f"set {name}")
-                continue
-            header = run("list", "-t", name, "-o", "save").split("\n", 1)[0]
-            room = _MAXELEM.search(header)
-            if not header.startswith(f"create {name} {kind}") or " timeout " not in header or room is None:
-                raise FirewallError(f"set {name} exists with another type; destroy it or set [enforcer] prefix")
-            if int(room[1]) < self._maxelem:
-                raise FirewallError(
-                    f"set {name} has room for {room[1]} networks, not {self._maxelem};"
-                    " remove it with pinban-enforcer --disarm and start again"
-                )
+            else:
+                size_of(name, family)
+                with self._growing:
+                    remove_leftover(name)
         return missing
 
-    def bans(self) -> dict[Network, int]:
+    def members(self) -> Iterator[tuple[Network, int]]:
         """Every member of both sets with its milliseconds left; one without a timeout has LONGEST_TIMEOUT_MS."""
-        bans: dict[Network, int] = {}
-        for name in self.names.values():
-            for text, left_s in _MEMBER.findall(run("save", name)):
-                # glibc writes the deprecated ::a.b.c.d where we write ::aabb:ccdd; all else is canonical already
-                network = parse_network(text) if ":" in text and "." in text else Network(text)
-                bans[network] = int(left_s) * 1000 or LONGEST_TIMEOUT_MS
-        return bans
+        return chain.from_iterable(_members(name) for name in self.names.values())
 
-    def count(self) -> int:
-        """How many members both sets have that are not over (ip_set_hash_gen.h, mtype_ext_size)."""
-        counted = 0
-        for name in self.names.values():
-            entries = _ENTRIES.search(run("list", "-t", name))
-            if entries is None:
-                raise FirewallError(f"ipset list -t {name} counts no entries; ipset 6.37 and later do")
-            counted += int(entries[1])
-        return counted
+    def room(self) -> Room:
+        """How many members both sets have that are not over, and how full the fuller one is."""
+        sizes = [size_of(name, family) for family, name in self.names.items()]
+        fullest = max(sizes, key=lambda size: size.fill)
+        alarm = ""
+        if fullest.fill >= CROWDED and fullest.maxelem >= self._limit:
+            alarm = (
+                f"set {self.names[fullest.family]} is {fullest.fill} % full and may not hold more than"
+                f" {fullest.maxelem} bans; raise enforcer.maxelem_limit, or unban what need not be banned"
+            )
+        return Room(
+            bans=sum(size.entries for size in sizes),
+            size=fullest.maxelem,
+            fill=fullest.fill,
+            wanted=any(size.wanted(self._maxelem, self._limit) > size.maxelem for size in sizes),
+            alarm=alarm,
+        )
 
-    def change(self, add: Mapping[Network, int], remove: Iterable[Network]) -> None:
-        """Put networks in for so many milliseconds, and take networks out.
+    def make_room(self) -> list[str]:
+        """Put larger sets in the place of those that are crowded or smaller than `maxelem`; what was made."""
+        return [made for family in self.names if (made := self._make_room(family, 0))]
+
+    def change(self, add: Mapping[Network, int], remove: Set[Network]) -> int:
+        """Put networks in for so many milliseconds, and take networks out; returns how many found no room.
 
         The kernel counts whole seconds: a timeout is rounded down, so that no ban outlives its end, and a network
         with less than one second left is taken out.
         """
-        put: dict[Network, int] = {}
-        out = [_checked(network) for network in remove]
-        for network, left_ms in add.items():
-            left_s = min(left_ms, LONGEST_TIMEOUT_MS) // 1000
-            if left_s > 0:
-                put[_checked(network)] = left_s
-            else:
-                out.append(_checked(network))
-        lines = [f"del {self._set_of(n)} {n} -exist\n" for n in out]
-        lines += [f"add {self._set_of(n)} {n} timeout {left_s} -exist\n" for n, left_s in put.items()]
-        if not lines:
-            return
-        if len(lines) <= SMALL_BATCH:
-            last = next(reversed(put), out[-1] if out else None)
-            assert last is not None
-            if self._conversation.ask("".join(lines), f"test {self._set_of(last)} {last}\n", expect_in=last in put):
-                return
-        run("restore", "-exist", text="".join(lines))
-        there = self.bans()
-        lost = [n for n, left_s in put.items() if left_s > _FLEETING_S and n not in there]
-        lost += [n for n in out if n in there and n not in put]
-        if lost:
-            raise FirewallError(f"{len(lost)} changes such as {lost[0]} did not last; who else edits {self.names[4]}?")
+        for network in chain(remove, add):
+            _check(network)
+        if not add and not remove:
+            return 0
+        if len(add) + len(remove) > SMALL_BATCH:
+            return self._change_many(add, remove)
+        put = {n: ms for n, ms in add.items() if time.monotonic() >= self._full_until[_family(n)]}
+        lines = list(self._lines(put, remove))
+        if lines:
+            last = next(reversed(put), None) or next(iter(remove))
+            ends_in = put.get(last, 0) >= 1000
+            test = f"test {self.names[_family(last)]} {last}\n"
+            if not self._conversation.ask("".join(lines), test, expect_in=ends_in):
+                return self._change_many(put, remove) + len(add) - len(put)
+        return len(add) - len(put)
 
     def ledger(self) -> str | None:
         """The epoch in the marker's name; None without a marker, or with more than one."""
@@ -132,7 +136,8 @@ class Ipsets:
 
     def destroy(self) -> None:
         """Remove the sets and the marker, those of them that stand."""
-        ours = [n for n in _names() if n in self.names.values() or n.startswith(self._marker)]
+        known = {name + suffix for name in self.names.values() for suffix in ("", GROWING)}
+        ours = [n for n in _names() if n in known or n.startswith(self._marker)]
         if ours:
             run("restore", text="".join(f"destroy {name}\n" for name in ours))
 
@@ -140,11 +145,108 @@ class Ipsets:
         """End the child that stays."""
         self._conversation.close()
 
-    def _set_of(self, network: Network) -> str:
-        return self.names[6 if is_ipv6(network) else 4]
+    def _change_many(self, add: Mapping[Network, int], remove: Set[Network]) -> int:
+        """The same by one `ipset restore`, and read back."""
+        began = time.monotonic()
+        refused: set[Network] = set()
+        for family in self.names:
+            incoming = sum(_family(network) == family for network in add)
+            if incoming:
+                self._make_room(family, incoming)
+                refused |= self._without_room(family, add, incoming)
+        try:
+            feed(self._pieces(add, remove, refused, began), "restore", "-exist")
+        except FullError:
+            # The kernel counts members that are over until it sweeps them out (mtype_add, ip_set_hash_gen.h).
+            for family in self.names:
+                if not self._make_room(family, len(add), at_once=True):
+                    refused |= self._without_room(family, add)
+            feed(self._pieces(add, remove, refused, began), "restore", "-exist")
+        passed_ms = (time.monotonic() - began) * 1000
+        lost = {n for n, left_ms in add.items() if left_ms - passed_ms > _FLEETING_MS and n not in refused}
+        gone = remove - add.keys()
+        wrong = set()
+        for network, _ in self.members():
+            lost.discard(network)
+            if network in gone:
+                wrong.add(network)
+        if lost or wrong:
+            example = next(iter(lost or wrong))
+            raise FirewallError(
+                f"{len(lost) + len(wrong)} changes such as {example} did not last; who else edits {self.names[4]}?"
+            )
+        return len(refused)
+
+    def _make_room(self, family: int, incoming: int, *, at_once: bool = False) -> str:
+        """A larger set if this many more would crowd the one that stands, or at once; what was made."""
+        name = self.names[family]
+        size = size_of(name, family)
+        maxelem = size.wanted(self._maxelem, self._limit, incoming)
+        if at_once and maxelem == size.maxelem < self._limit:
+            maxelem = min(2 * maxelem, self._limit)
+        if maxelem <= size.maxelem:
+            return ""
+        with self._growing:
+            grow(name, size, maxelem)
+        return f"set {name} larger, for {maxelem} bans instead of {size.maxelem}"
+
+    def _without_room(self, family: int, add: Mapping[Network, int], incoming: int | None = None) -> set[Network]:
+        """Those of `add` that find no room in a set which cannot grow: the first to end. None of them if `incoming`
+        says how many they are at most, and there is room for that; without it there is none at all.
+        """
+        name = self.names[family]
+        size = size_of(name, family)
+        free = 0 if incoming is None else max(size.maxelem - size.entries, 0)
+        if incoming is not None and incoming <= free:
+            return set()
+        new = {network for network in add if _family(network) == family}
+        new.difference_update(network for network, _ in _members(name))
+        refused = set(sorted(new, key=add.__getitem__, reverse=True)[free:])
+        if refused:
+            self._full_until[family] = time.monotonic() + _FULL_S
+        return refused
+
+    def _pieces(
+        self, add: Mapping[Network, int], remove: Set[Network], refused: Set[Network], began: float
+    ) -> Iterator[str]:
+        """The commands of a bulk. What has passed since `began`, s, is no more part of a ban."""
+        lines = self._lines(add, remove, refused, lambda: (time.monotonic() - began) * 1000)
+        while piece := "".join(islice(lines, _LINES)):
+            yield piece
+
+    def _lines(
+        self,
+        add: Mapping[Network, int],
+        remove: Set[Network],
+        refused: Set[Network] = frozenset(),
+        passed_ms: Callable[[], float] = float,
+    ) -> Iterator[str]:
+        """A command for each network that is not refused."""
+        for network in remove:
+            yield f"del {self.names[_family(network)]} {network} -exist\n"
+        for network, left_ms in add.items():
+            if network in refused:
+                continue
+            left_s = int(min(left_ms - passed_ms(), LONGEST_TIMEOUT_MS)) // 1000
+            if left_s > 0:
+                yield f"add {self.names[_family(network)]} {network} timeout {left_s} -exist\n"
+            else:
+                yield f"del {self.names[_family(network)]} {network} -exist\n"
 
 
-def _checked(network: Network) -> Network:
+def _family(network: Network) -> int:
+    return 6 if is_ipv6(network) else 4
+
+
+def _members(name: str) -> Iterator[tuple[Network, int]]:
+    for lines in read("save", name):
+        for text, left_s in _MEMBER.findall(lines):
+            # glibc writes the deprecated ::a.b.c.d where we write ::aabb:ccdd; all else is canonical already
+            network = parse_network(text) if ":" in text and "." in text else Network(text)
+            yield network, int(left_s) * 1000 or LONGEST_TIMEOUT_MS
+
+
+def _check(network: Network) -> None:
     """The border: what is not a network in canonical form never reaches ipset, which would ask DNS for it."""
     try:
         canonical = parse_network(network)
@@ -152,7 +254,6 @@ def _checked(network: Network) -> Network:
         raise FirewallError(f"not banned: {error}") from error
     if canonical != network or canonical.endswith("/0"):
         raise FirewallError(f"not banned: {network[:64]!r} has no place in a set; give a canonical network, not /0")
-    return network
 
 
 def _names() -> list[str]:

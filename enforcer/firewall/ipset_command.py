@@ -8,6 +8,11 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from tempfile import TemporaryFile
+from typing import TypeVar
 
 from shared.errors import FirewallError
 from shared.urgency import be_quick
@@ -15,8 +20,16 @@ from shared.urgency import be_quick
 #: How long the child that stays may take to answer, s.
 ANSWER_S = 1.0
 
-#: How long an ipset of its own may take; a full set of 262,144 loads in 2 s on a small host, s.
+#: How long an ipset of its own may take once it has all that it needs, s.
 RUN_S = 30.0
+
+#: How long one that is fed or read may stand still, s.
+STALLED_S = 10.0
+
+#: Read and written at once: what a pipe holds, bytes. In 2 ms so much is understood, and others may have the GIL.
+_PIECE = 65_536
+
+_T = TypeVar("_T")
 
 _ANSWER = re.compile(r" is (in|NOT in) set \S+\.$")
 
@@ -89,17 +102,96 @@ class Conversation:
         return got.decode(errors="replace").partition("\n")[0]
 
 
+class FullError(FirewallError):
+    """A set had no room for what was to be added; all before it is added."""
+
+
 def run(*args: str, text: str = "") -> str:
     """What an ipset of its own prints; FirewallError if it fails."""
     try:
         done = subprocess.run([_ipset(), *args], input=text, capture_output=True, text=True, timeout=RUN_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise FirewallError(f"ipset {args[0]} did not finish ({error}); look at the host's load and dmesg") from error
+        raise _unfinished(args, error) from error
     if done.returncode != 0:
-        words = " ".join(done.stderr.split()) or f"status {done.returncode}"
-        remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in words), "see ipset(8)")
-        raise FirewallError(f"ipset {' '.join(args)}: {words}; {remedy}")
+        raise _failed(args, done.stderr, done.returncode)
     return done.stdout
+
+
+def read(*args: str) -> Iterator[str]:
+    """What an ipset of its own prints, whole lines at a time, as it prints them; FirewallError if it fails."""
+    with _child(args, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        os.set_blocking(child.stdout.fileno(), False)
+        begun = b""
+        while piece := _await(args, child.stdout.fileno(), select.POLLIN, lambda fd: os.read(fd, _PIECE)):
+            lines, newline, rest = piece.rpartition(b"\n")
+            if newline:
+                yield (begun + lines + newline).decode(errors="replace")
+                begun = rest
+            else:
+                begun += piece
+
+
+def feed(pieces: Iterable[str], *args: str) -> None:
+    """Have an ipset of its own carry out commands, which are made while it works; FirewallError if one fails."""
+    with _child(args, stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        os.set_blocking(child.stdin.fileno(), False)
+        try:
+            for text in pieces:
+                left = memoryview(text.encode())
+                while left:
+                    left = left[_await(args, child.stdin.fileno(), select.POLLOUT, partial(_write, left)) :]
+            child.stdin.close()
+        except BrokenPipeError:
+            pass  # it ended early, and its last words say why
+
+
+@contextmanager
+def _child(
+    args: Sequence[str], *, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """An ipset of its own, of which one pipe is used at a time; FirewallError unless it ends well."""
+    with TemporaryFile() as words:
+        try:
+            child = subprocess.Popen([_ipset(), *args], bufsize=0, stdin=stdin, stdout=stdout, stderr=words)
+        except OSError as error:
+            raise _unfinished(args, error) from error
+        with child:
+            try:
+                yield child
+                status = child.wait(RUN_S)
+            except subprocess.TimeoutExpired as error:
+                raise _unfinished(args, error) from error
+            finally:
+                child.kill()
+        if status != 0:
+            words.seek(0)
+            raise _failed(args, words.read(4096).decode(errors="replace"), status)
+
+
+def _await(args: Sequence[str], fd: int, event: int, do: Callable[[int], _T]) -> _T:
+    """Do it as soon as the pipe is ready; FirewallError if it is not for too long."""
+    poll = select.poll()
+    poll.register(fd, event)
+    if not poll.poll(STALLED_S * 1000):
+        raise _unfinished(args, f"it stands still for {STALLED_S:.0f} s")
+    return do(fd)
+
+
+def _write(left: memoryview, fd: int) -> int:
+    return os.write(fd, left[:_PIECE])
+
+
+def _unfinished(args: Sequence[str], why: object) -> FirewallError:
+    return FirewallError(f"ipset {args[0]} did not finish ({why}); look at the host's load and dmesg")
+
+
+def _failed(args: Sequence[str], words: str, status: int) -> FirewallError:
+    words = " ".join(words.split()) or f"status {status}"
+    remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in words), "see ipset(8)")
+    kind = FullError if "is full" in words else FirewallError
+    return kind(f"ipset {' '.join(args)}: {words}; {remedy}")
 
 
 def _ipset() -> str:

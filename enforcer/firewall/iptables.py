@@ -11,11 +11,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import enforcer
+from enforcer.firewall import Room
 from enforcer.firewall.ipset import Ipsets
 from enforcer.firewall.ports import PortSet
 from enforcer.reconcile import Plan
@@ -50,6 +51,7 @@ class IptablesFirewall:
         ports: Sequence[int] | Literal["all"] = (80, 443),
         protocol: str = "tcp",
         maxelem: int = 262_144,
+        maxelem_limit: int = 4_194_304,
     ) -> None:
         if not _PREFIX.fullmatch(prefix):
             raise FirewallError(f"[enforcer] prefix {prefix!r} cannot name sets; use up to 14 letters and digits")
@@ -61,7 +63,7 @@ class IptablesFirewall:
             raise FirewallError(
                 f'[enforcer] ports {ports} do not go with {protocol}; use 1-65535 of tcp or udp, or "all"'
             )
-        self._sets = Ipsets(prefix, maxelem)
+        self._sets = Ipsets(prefix, maxelem, maxelem_limit)
         self._ports = PortSet(prefix, () if ports == "all" else ports)
         self._chain = prefix
         self._request = {
@@ -82,17 +84,28 @@ class IptablesFirewall:
         """Make sets, chain, rules and jumps stand, each table in one commit; returns what was mended."""
         return [*self._sets.create(), *self._ports.create(), *self._rules("install")]
 
-    def bans(self) -> dict[Network, int]:
+    def members(self) -> Iterator[tuple[Network, int]]:
         """The members of both sets, each with its milliseconds left; FirewallError if a set is missing."""
-        return self._sets.bans()
+        return self._sets.members()
 
-    def count(self) -> int:
-        """How many members both sets have; FirewallError if one is missing."""
-        return self._sets.count()
+    def bans(self) -> dict[Network, int]:
+        """All `members` at once."""
+        return dict(self.members())
 
-    def apply(self, plan: Plan) -> None:
-        """Make the change and have the kernel acknowledge it; FirewallError if a set is missing, or full."""
-        self._sets.change(plan.add, plan.remove)
+    def room(self) -> Room:
+        """How full the fuller set is; FirewallError if one is missing."""
+        return self._sets.room()
+
+    def make_room(self) -> Sequence[str]:
+        """Swap in larger sets, filled, where that is needed."""
+        return self._sets.make_room()
+
+    def apply(self, plan: Plan) -> int:
+        """Make the change and have the kernel acknowledge it; FirewallError if a set is missing.
+
+        Returns how many bans found no room in a set that may not grow.
+        """
+        return self._sets.change(plan.add, plan.remove)
 
     def ledger(self) -> str | None:
         """The epoch that the marker beside the sets is named after."""

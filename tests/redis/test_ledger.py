@@ -259,8 +259,9 @@ def test_a_snapshot_is_the_ledger_without_what_is_over(ledger: Ledger, settings:
     client.zadd(KEYS.bans, {"198.51.100.1": now_ms(client) - 1, "garbage": 2**60})
     client.zadd(KEYS.bans, {b"\xff\xfe": 2**60})
     snapshot = read_snapshot(settings, client)
-    assert snapshot.bans.keys() == {A, B}
-    assert LONG_MS - 5_000 < snapshot.bans[A] <= LONG_MS
+    bans = dict(snapshot.bans)
+    assert bans.keys() == {A, B}
+    assert LONG_MS - 5_000 < bans[A] <= LONG_MS
     assert snapshot.stamp == Stamp(text(client, KEYS.epoch), 2)
     assert snapshot.unreadable == 2
 

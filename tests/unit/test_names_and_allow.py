@@ -229,7 +229,7 @@ class Proxy:
         self.agent.arm()
 
     def snapshot(self, rev: int, *bans: Network, allowed: tuple[Entry, ...] = (), epoch: str = "e") -> None:
-        self.agent.resync(Snapshot(Stamp(epoch, rev), dict.fromkeys(bans, LONG_MS), 0, allowed, 1_000_000))
+        self.agent.resync(Snapshot(Stamp(epoch, rev), dict.fromkeys(bans, LONG_MS).items(), 0, allowed, 1_000_000))
 
     def drops(self) -> set[Network]:
         return set(self.firewall.bans())
