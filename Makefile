@@ -1,4 +1,4 @@
-.PHONY: setup run test lint demo bench-attack bench-latency bench-classify bench-memory ground lock clean
+.PHONY: setup run test lint demo bench-attack bench-latency bench-classify bench-memory bench-bans ground lock clean
 
 setup:
 	@scripts/setup
@@ -28,6 +28,9 @@ bench-classify: setup
 
 bench-memory: setup
 	@.venv/bin/python -m bench.memory
+
+bench-bans: setup
+	@.venv/bin/python -m bench.bans
 
 ground: setup
 	@.venv/bin/python -m tests.ground $(ARGS)
