@@ -77,6 +77,7 @@ def open_firewall(settings: Settings) -> Firewall:
         chains=enforcer.chains,
         ports=enforcer.ports,
         protocol=enforcer.protocol,
+        action=enforcer.action,
         maxelem=enforcer.maxelem,
         maxelem_limit=enforcer.maxelem_limit,
     )

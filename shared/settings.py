@@ -107,6 +107,10 @@ class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["tcp", "udp", "all"],
         Meta(description='"tcp", "udp" or "all" ("all" goes with ports = "all")'),
     ] = "tcp"
+    action: Annotated[
+        Literal["drop", "reject"],
+        Meta(description='"drop", or "reject" (TCP reset or ICMP error: the guesser learns that a firewall is there)'),
+    ] = "drop"
     maxelem: Annotated[
         int, Meta(ge=1_024, le=16_777_216, description="the most bans a set holds at first, from 1024")
     ] = 262_144

@@ -38,10 +38,10 @@ _log = logging.getLogger("pinban.enforcer")
 class IptablesFirewall:
     """Implements Firewall with ipset and iptables-legacy. Only `apply` is for one thread at a time.
 
-    In chain `<prefix>`, packets from a member to the ports and from the ports to a member are dropped; jumps go from
-    the first place of every chain of `chains`, and of OUTPUT if INPUT is one of them. On a host without IPv6 there
-    are no IPv6 rules, with one warning; IPv6 bans are kept in their set all the same, and hold from the install after
-    IPv6 has come.
+    In chain `<prefix>`, packets from a member to the ports and from the ports to a member are dropped; with the action
+    "reject" the former are refused, by a TCP reset or an ICMP error. Jumps go from the first place of every chain of
+    `chains`, and of OUTPUT if INPUT is one of them. On a host without IPv6 there are no IPv6 rules, with one warning;
+    IPv6 bans are kept in their set all the same, and hold from the install after IPv6 has come.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class IptablesFirewall:
         chains: Sequence[str] = ("INPUT",),
         ports: Sequence[int] | Literal["all"] = (80, 443),
         protocol: str = "tcp",
+        action: str = "drop",
         maxelem: int = 262_144,
         maxelem_limit: int = 4_194_304,
     ) -> None:
@@ -59,6 +60,8 @@ class IptablesFirewall:
             raise FirewallError(f"[enforcer] chains {list(chains)} cannot jump to {prefix}; name one such as INPUT")
         if protocol not in ("tcp", "udp", "all"):
             raise FirewallError(f"[enforcer] protocol {protocol!r} is unknown; use tcp, udp or all")
+        if action not in ("drop", "reject"):
+            raise FirewallError(f"[enforcer] action {action!r} is unknown; use drop or reject")
         if ports != "all" and (protocol == "all" or not ports or not all(0 < port < 65536 for port in ports)):
             raise FirewallError(
                 f'[enforcer] ports {ports} do not go with {protocol}; use 1-65535 of tcp or udp, or "all"'
@@ -72,6 +75,7 @@ class IptablesFirewall:
             "chains": list(chains),
             "ports": None if ports == "all" else self._ports.name,
             "protocol": protocol,
+            "action": action,
         }
         self._warned: set[str] = set()
 

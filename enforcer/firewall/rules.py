@@ -37,6 +37,7 @@ class Family:
         self.request = request
         self.chain = str(request["chain"])
         self.set_name = str(request["set"][str(family)])
+        self.unreachable = "icmp-port-unreachable" if family == 4 else "icmp6-port-unreachable"
         self.hooks: list[str] = []
         self.errors: list[str] = []
         self.warnings: list[str] = []
@@ -108,17 +109,44 @@ class Family:
         return [chain.name for chain in self.table.chains if chain.name != self.chain]
 
     def _wanted_rules(self) -> Iterator[Any]:
-        ports = self.request["ports"]
-        for direction, of_the_ports in (("src", "dst"), ("dst", "src")):
-            rule = self.rule_type()
-            if self.request["protocol"] != "all":
-                rule.protocol = self.request["protocol"]
-            rule.create_match("set").match_set = [self.set_name, direction]
-            if ports is not None:
-                rule.create_match("set").match_set = [ports, of_the_ports]
-            rule.create_match("comment").comment = self.chain
-            rule.create_target("DROP")
+        protocol = self.request["protocol"]
+        rejects = self.request["action"] == "reject"
+        for each in ["tcp", "all"] if rejects and protocol == "all" else [protocol]:
+            rule = self._rule(each, "src", "dst")
+            target = rule.create_target("REJECT" if rejects else "DROP")
+            if rejects:
+                target.reject_with = "tcp-reset" if each == "tcp" else self.unreachable
             yield rule
+        if rejects:
+            yield from self._ways_out(protocol)
+        rule = self._rule(protocol, "dst", "src")
+        rule.create_target("DROP")
+        yield rule
+
+    def _ways_out(self, protocol: str) -> Iterator[Any]:
+        """What REJECT sends to a member passes OUTPUT like any other packet to it, and is to get there."""
+        if protocol in ("tcp", "all"):
+            rule = self._rule("tcp", "dst", "src")
+            rule.create_match("tcp").tcp_flags = ["RST", "RST"]
+            rule.create_target("RETURN")
+            yield rule
+        if protocol == "all":  # of tcp and udp alone no ICMP is dropped
+            name, option = ("icmp", "icmp_type") if self.label == "IPv4" else ("icmp6", "icmpv6_type")
+            rule = self._rule("icmp" if self.label == "IPv4" else "icmpv6", "dst", "src")
+            setattr(rule.create_match(name), option, "destination-unreachable")
+            rule.create_target("RETURN")
+            yield rule
+
+    def _rule(self, protocol: str, direction: str, of_the_ports: str) -> Any:
+        """A rule for packets from (src) or to (dst) members, to or from the ports, still without a target."""
+        rule = self.rule_type()
+        if protocol != "all":
+            rule.protocol = protocol
+        rule.create_match("set").match_set = [self.set_name, direction]
+        if self.request["ports"] is not None:
+            rule.create_match("set").match_set = [self.request["ports"], of_the_ports]
+        rule.create_match("comment").comment = self.chain
+        return rule
 
     def _standing_rules(self) -> list[Any] | None:
         """What the rules in our chain mean; None if somebody put one there that iptc cannot read."""
@@ -168,7 +196,8 @@ class Family:
 def meaning(rule: Any) -> Any:
     """All that a rule says, comparable: its header, its matches with their parameters in order, its target."""
     matches = [(match.name, match.get_all_parameters()) for match in rule.matches]
-    return bytes(rule.get_ip()), matches, rule.target.standard_target, rule.target.goto
+    target = rule.target
+    return bytes(rule.get_ip()), matches, target.standard_target, target.goto, target.get_all_parameters()
 
 
 @contextmanager

@@ -5,7 +5,7 @@
 It runs in a child process of its own (`python -m enforcer.firewall.xtables`), because iptc puts a pipe in the place of
 stdout while it reads rules, keeps its tables for the life of the process, and has been seen to crash. The request is
 {"verb": "install" or "disarm", "chain", "set": {"4", "6"}, "chains": [...], "ports": [...] or "all", "protocol",
-"families": [4, 6]}; the reply {"mended": [...], "warnings": [...]} or {"error": "..."}.
+"action", "families": [4, 6]}; the reply {"mended": [...], "warnings": [...]} or {"error": "..."}.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,20 @@ import pytest
 from enforcer.firewall.iptables import IptablesFirewall
 from enforcer.reconcile import Plan
 from shared.addresses import Network, counted_network
-from tests.netfilter.conftest import CLIENT4, CLIENT6, COMES_S, OTHER4, OTHER6, SILENCE_S, Lab, echoes, run
+from tests.netfilter.conftest import (
+    CLIENT4,
+    CLIENT6,
+    COMES_S,
+    OTHER4,
+    OTHER6,
+    RP4,
+    RP6,
+    SILENCE_S,
+    Lab,
+    echoes,
+    inside,
+    run,
+)
 
 FAMILIES = pytest.mark.parametrize(("client", "other"), [(CLIENT4, OTHER4), (CLIENT6, OTHER6)], ids=["IPv4", "IPv6"])
 
@@ -114,4 +128,69 @@ def test_every_port_and_protocol_can_be_closed(lab: Lab) -> None:
         ban(firewall, client)
         assert echoes(spared, COMES_S)
         assert not echoes(banned, SILENCE_S)
+    firewall.close()
+
+
+def refusal(lab: Lab, source: str, port: int) -> str:
+    """What a new connection meets."""
+    try:
+        lab.connect(source, port, COMES_S).close()
+    except ConnectionRefusedError:
+        return "refused"
+    except TimeoutError:
+        return "silence"
+    return "an answer"
+
+
+@FAMILIES
+@pytest.mark.parametrize("protocol", ["tcp", "all"])
+def test_with_reject_a_banned_client_is_refused_at_once_and_gets_no_answer_in_flight(
+    lab: Lab, client: str, other: str, protocol: str
+) -> None:
+    firewall = IptablesFirewall(action="reject", protocol=protocol, ports=(80, 443) if protocol == "tcp" else "all")
+    firewall.install()
+    assert list(firewall.install()) == []
+    established, waiting = lab.connect(client, 80), lab.connect(client, 443)
+    assert echoes(established, COMES_S)
+    assert echoes(waiting, COMES_S)
+    assert echoes(lab.connect(other, 80), COMES_S)
+    ban(firewall, client)
+    assert refusal(lab, client, 80) == "refused"
+    lab.server.connections[waiting.getsockname()[:2]].sendall(b"answer")
+    waiting.settimeout(SILENCE_S)
+    with pytest.raises(TimeoutError):
+        waiting.recv(6)
+    established.settimeout(COMES_S)
+    established.sendall(b"ping")
+    with pytest.raises(ConnectionResetError):
+        established.recv(4)
+    assert refusal(lab, other, 80) == "an answer"
+    if protocol == "tcp":
+        assert refusal(lab, client, 8080) == "an answer"
+    firewall.close()
+
+
+@FAMILIES
+@pytest.mark.parametrize("protocol", ["udp", "all"])
+def test_with_reject_a_banned_clients_datagram_is_refused(lab: Lab, client: str, other: str, protocol: str) -> None:
+    firewall = IptablesFirewall(action="reject", protocol=protocol, ports=(443,) if protocol == "udp" else "all")
+    firewall.install()
+    family, server = (socket.AF_INET6, RP6) if ":" in client else (socket.AF_INET, RP4)
+    with inside(lab.client):
+        sender, neighbour = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
+    with socket.socket(family, socket.SOCK_DGRAM) as listener, sender, neighbour:
+        listener.bind((server, 443))
+        listener.settimeout(COMES_S)
+        for source, address in ((sender, client), (neighbour, other)):
+            source.bind((address, 0))
+            source.connect((server, 443))
+            source.settimeout(COMES_S)
+            source.send(b"before")
+            assert listener.recv(16) == b"before"
+        ban(firewall, client)
+        sender.send(b"banned")
+        with pytest.raises(ConnectionRefusedError):
+            sender.recv(16)
+        neighbour.send(b"after")
+        assert listener.recv(16) == b"after"
     firewall.close()

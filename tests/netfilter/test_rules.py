@@ -134,6 +134,25 @@ def test_a_member_added_by_hand_without_timeout_is_a_long_ban_and_an_exception_i
     assert firewall.bans() == {Network("203.0.113.7"): 2_147_483_000}
 
 
+def test_with_reject_the_rules_say_so_and_another_answer_is_mended(rp: str) -> None:
+    firewall = IptablesFirewall(action="reject", protocol="all", ports="all")
+    firewall.install()
+    standing = {tool: rules(tool, "pinban") for tool in TOOLS}
+    assert [re.search(" -j .*", rule)[0] for rule in standing[TOOLS[0]]] == [  # type: ignore[index]
+        " -j REJECT --reject-with tcp-reset",
+        " -j REJECT --reject-with icmp-port-unreachable",
+        " -j RETURN",
+        " -j RETURN",
+        " -j DROP",
+    ]
+    second = standing[TOOLS[0]][1].removeprefix("-A pinban ").replace("icmp-port", "icmp-host")
+    run(TOOLS[0], "-R", "pinban", "2", *second.split())
+    assert firewall.install() == ["IPv4 rules"]
+    assert {tool: rules(tool, "pinban") for tool in TOOLS} == standing
+    assert IptablesFirewall().install() == ["IPv4 rules", "IPv6 rules"]
+    assert everything() == ALL_STANDING
+
+
 def test_disarm_leaves_nothing_of_ours_and_all_of_others(firewall: IptablesFirewall) -> None:
     run("ipset", "create", "theirs", "hash:ip")
     run(TOOLS[0], "-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP")
@@ -236,6 +255,7 @@ BAD_SETTINGS: list[dict[str, Any]] = [
     {"ports": (65536,)},
     {"protocol": "icmp"},
     {"protocol": "all"},
+    {"action": "accept"},
 ]
 
 
