@@ -15,13 +15,16 @@ from enforcer.desired import Desired
 from enforcer.firewall import Firewall, Room
 from enforcer.ledger import Snapshot
 from enforcer.position import Position, Step
-from enforcer.reconcile import Plan, plan
+from enforcer.reconcile import SLACK_MS, Plan, plan
 from shared.addresses import Network
 from shared.allow import AllowList
 from shared.durations import Milliseconds
 from shared.errors import DecodeError, FirewallError
 from shared.events import Ban, Event, Unban, decode
 from shared.logs import Sparingly
+
+#: A look from afar does not wait longer for a change that is under way, s: taking over a whole ledger takes seconds.
+_HELD_S = 0.2
 
 _log = logging.getLogger("pinban.enforcer")
 
@@ -120,9 +123,7 @@ class Agent:
     def check(self) -> None:
         """Compare the firewall with what it should hold, by content, and mend it."""
         self.check_wanted.clear()
-        for what in self._firewall.install():
-            self.tally["repairs"] += 1
-            _log.warning("firewall: put back %s", what)
+        self._mend_rules()
         with self._lock:
             if self._position.stamp is None:
                 return
@@ -140,13 +141,26 @@ class Agent:
             self._remember()
 
     def tend(self) -> Room:
-        """Look how full the firewall is, and make room where that is needed; what a new ban may have to wait for."""
-        room = self._firewall.room()
-        if room.wanted:
-            with self._lock:
+        """Look at the firewall from afar, every second: make room where that is needed, mend rules that look disturbed,
+        and ask for a check when bans are missing. A new ban may have to wait while room is made.
+        """
+        try:
+            room = self._firewall.room()
+        except FirewallError:
+            self.check_wanted.set()
+            raise
+        if room.disturbed:
+            self._mend_rules()
+        suspicious = room.bans + self.unfit < len(self._desired)
+        if (suspicious or room.wanted) and self._lock.acquire(timeout=_HELD_S):
+            try:
+                if suspicious and self._lacks_bans():
+                    self.check_wanted.set()
                 for what in self._firewall.make_room():
                     _log.info("firewall: made %s", what)
-            room = self._firewall.room()
+                room = self._firewall.room()
+            finally:
+                self._lock.release()
         return room
 
     def _decoded(self, data: bytes) -> Event | None:
@@ -179,6 +193,16 @@ class Agent:
             )
         for unban in unbans:
             self._sparingly.say(logging.INFO, "unban", "drops %s no longer", unban.network)
+
+    def _mend_rules(self) -> None:
+        for what in self._firewall.install():
+            self.tally["repairs"] += 1
+            _log.warning("firewall: put back %s", what)
+
+    def _lacks_bans(self) -> bool:
+        """Whether the firewall has fewer bans than it should, those near their end apart."""
+        self._desired.forget_ended(monotonic_ms() + SLACK_MS)
+        return self._position.stamp is not None and self._firewall.room().bans + self.unfit < len(self._desired)
 
     def _standing(self) -> Iterator[tuple[Network, int]]:
         """What the firewall drops now, with the ms when each ends, as it is read."""

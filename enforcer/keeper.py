@@ -9,6 +9,7 @@ import time
 from importlib.metadata import version
 
 from enforcer.agent import Agent
+from enforcer.firewall import Room
 from enforcer.follower import Follower
 from shared.errors import FirewallError, StoreError
 from shared.logs import Sparingly
@@ -60,14 +61,22 @@ class Keeper(threading.Thread):
                 _log.exception("could not keep house")
             self._stopping.wait(_EVERY_S)
 
+    def _look(self) -> tuple[Room, str]:
+        """How full the firewall is, and what is wrong with it."""
+        try:
+            room = self._agent.tend()
+        except FirewallError as error:
+            return Room(0), str(error)
+        found = [room.alarm]
+        if self._agent.unfit:
+            found.append(f"{self._agent.unfit} bans found no room in the firewall")
+        return room, "; ".join(filter(None, found))
+
     def _report(self) -> None:
         epoch, rev = self._agent.applied
-        room = self._agent.tend()
-        trouble = [self._follower.trouble, room.alarm]
-        if self._agent.unfit:
-            trouble.append(f"{self._agent.unfit} bans found no room in the firewall; raise enforcer.maxelem_limit")
-        if any(trouble[1:]):
-            self._sparingly.warning("room", "%s", "; ".join(filter(None, trouble[1:])))
+        room, found = self._look()
+        if found:
+            self._sparingly.warning("firewall", "%s", found)
         heard_at = self._follower.heard_at
         fields: dict[str, str | int] = {
             "kind": "enforcer",
@@ -80,7 +89,7 @@ class Keeper(threading.Thread):
             "set_fill": room.fill,
             "unfit": self._agent.unfit,
             "beat_age_ms": -1 if heard_at is None else int((time.monotonic() - heard_at) * 1_000),
-            "trouble": "; ".join(filter(None, trouble)),
+            "trouble": "; ".join(filter(None, (self._follower.trouble, found))),
         }
         for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared"):
             fields[name] = self._agent.tally[name]

@@ -15,13 +15,14 @@ CROWDED = 80
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How full a firewall is."""
+    """How full a firewall is, and how it looks from afar."""
 
     bans: int  #: networks that it drops now
     size: int = 0  #: how many the fullest of its sets holds at most; 0 without a bound
     fill: int = 0  #: of the fullest of its sets, percent
     wanted: bool = False  #: whether `make_room` would do something
     alarm: str = ""  #: that a set is crowded and may not grow, for the operator
+    disturbed: bool = False  #: whether the rules look otherwise than `install` left them; false does not prove it
 
 
 class Firewall(Protocol):
@@ -47,7 +48,7 @@ class Firewall(Protocol):
         """All `members` at once."""
 
     def room(self) -> Room:
-        """How full the kernel's sets are."""
+        """How full the kernel's sets are, and whether its rules look disturbed. Cheap: it is asked every second."""
 
     def make_room(self) -> Sequence[str]:
         """Put a larger set in the place of each that is crowded or smaller than the settings say, in one step.

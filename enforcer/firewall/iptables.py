@@ -12,12 +12,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import enforcer
 from enforcer.firewall import Room
 from enforcer.firewall.ipset import Ipsets
+from enforcer.firewall.legacy import shape
 from enforcer.firewall.ports import PortSet
 from enforcer.reconcile import Plan
 from shared.addresses import Network
@@ -78,6 +80,7 @@ class IptablesFirewall:
             "action": action,
         }
         self._warned: set[str] = set()
+        self._shapes: dict[int, bytes] = {}  #: of the tables, as install left them
 
     @property
     def name(self) -> str:
@@ -86,7 +89,9 @@ class IptablesFirewall:
 
     def install(self) -> Sequence[str]:
         """Make sets, chain, rules and jumps stand, each table in one commit; returns what was mended."""
-        return [*self._sets.create(), *self._ports.create(), *self._rules("install")]
+        mended = [*self._sets.create(), *self._ports.create(), *self._rules("install")]
+        self._shapes = {family: shape(family) for family in self._families()}
+        return mended
 
     def members(self) -> Iterator[tuple[Network, int]]:
         """The members of both sets, each with its milliseconds left; FirewallError if a set is missing."""
@@ -97,8 +102,9 @@ class IptablesFirewall:
         return dict(self.members())
 
     def room(self) -> Room:
-        """How full the fuller set is; FirewallError if one is missing."""
-        return self._sets.room()
+        """How full the fuller set is, and whether anybody edited the tables; FirewallError if a set is missing."""
+        disturbed = any(now != left for family, left in self._shapes.items() if left and (now := shape(family)))
+        return replace(self._sets.room(), disturbed=disturbed)
 
     def make_room(self) -> Sequence[str]:
         """Swap in larger sets, filled, where that is needed."""
@@ -146,6 +152,8 @@ class IptablesFirewall:
                 check=False,
             )
             reply = json.loads(done.stdout) if done.returncode == 0 else {}
+            if not isinstance(reply, dict):
+                raise ValueError(f"it said {done.stdout[:64]!r}")
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             raise FirewallError(f"the program of rules failed ({error}); look at load and dmesg") from error
         if "mended" not in reply:
