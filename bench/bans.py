@@ -21,11 +21,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -113,7 +115,7 @@ class Site:
             client.publish(KEYS.channel, encode(Beat(Stamp(epoch, rev), 0)))
         self.await_report()
 
-    def one_more(self, seconds: float, per_s: int = 20) -> list[float]:
+    def one_more(self, seconds: float, per_s: int = 20, ban_ms: int = 3_600_000) -> list[float]:
         """Ban one address after the other for so long; ms that each took to be in the kernel."""
         took, ends, number = [], time.monotonic() + seconds, 0
         with Peephole(self.namespace) as hole:
@@ -121,7 +123,7 @@ class Site:
                 address = f"172.{16 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
                 number += 1
                 began = time.perf_counter()
-                self.ledger.ban(NewBan(Network(address), 3_600_000, "pin", "[]", "bench"))
+                self.ledger.ban(NewBan(Network(address), ban_ms, "pin", "[]", "bench"))
                 while not hole.sees(address):
                     if time.perf_counter() - began > 30:
                         raise LabError(f"{address} is not in the set after 30 s")
@@ -135,6 +137,10 @@ class Site:
         found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{self.enforcer.pid}/status").read_text(), re.MULTILINE)
         return int(found[1]) / 1024 if found else 0.0
 
+    def log(self) -> str:
+        """What the enforcer has said."""
+        return self.enforcer.log.read_text(errors="replace")
+
     def disarm(self) -> None:
         """Empty the kernel."""
         self.namespace.run([*self.enforcer.argv, "--disarm"])
@@ -144,8 +150,8 @@ class Site:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
-    """One of its own. Beats come as from a receiver."""
+def site(over: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Site]:
+    """One of its own, with these settings beside the usual ones. Beats come as from a receiver."""
     namespace = Namespace(f"{unique_prefix()}-rp")
     with tempfile.TemporaryDirectory(prefix="pinban-") as directory:
         server = RedisServer(Path(directory))
@@ -154,8 +160,8 @@ def site() -> Iterator[Site]:
             server.await_ready()
             namespace.create()
             settings = msgspec.structs.replace(Settings(), redis=Redis(url=server.url))
-            enforcer = Enforcer(NODE, merge(COMMON, merge(enforcer_settings(NODE), {"redis": {"url": server.url}})),
-                                Path(directory), namespace)  # fmt: skip
+            told = merge(COMMON, merge(enforcer_settings(NODE), {"redis": {"url": server.url}}))
+            enforcer = Enforcer(NODE, merge(told, over), Path(directory), namespace)
             with server.client() as client, server.client() as heart:
                 site = Site(server, namespace, enforcer, Ledger(settings, client))
                 site.ledger.beat("rx1")
