@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import chain, islice
 
 from enforcer.firewall import CROWDED, Room
-from enforcer.firewall.ipset_command import Conversation, FullError, feed, read, run
+from enforcer.firewall.ipset_command import Conversation, FullError, feed, run
+from enforcer.firewall.ipset_members import check, family_of, members_of
 from enforcer.firewall.ipset_size import GROWING, create, grow, remove_leftover, size_of
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
-from shared.addresses import Network, is_ipv6, parse_network
-from shared.errors import AddressError, FirewallError
+from shared.addresses import Network
+from shared.errors import FirewallError
 
 #: Up to so many changes go through the child that stays; they fit a pipe's buffer (64 KiB) several times over.
 SMALL_BATCH = 64
@@ -37,8 +38,6 @@ _FULL_S = 10.0
 
 #: Lines of a bulk that are made at once.
 _LINES = 1_000
-
-_MEMBER = re.compile(r"^add \S+ (\S+) timeout (\d+)\b(?! nomatch)", re.MULTILINE)
 
 
 class Ipsets:
@@ -73,7 +72,7 @@ class Ipsets:
 
     def members(self) -> Iterator[tuple[Network, int]]:
         """Every member of both sets with its milliseconds left; one without a timeout has LONGEST_TIMEOUT_MS."""
-        return chain.from_iterable(_members(name) for name in self.names.values())
+        return chain.from_iterable(members_of(name) for name in self.names.values())
 
     def room(self) -> Room:
         """How many members both sets have that are not over, and how full the fuller one is."""
@@ -104,17 +103,17 @@ class Ipsets:
         with less than one second left is taken out.
         """
         for network in chain(remove, add):
-            _check(network)
+            check(network)
         if not add and not remove:
             return 0
         if len(add) + len(remove) > SMALL_BATCH:
             return self._change_many(add, remove)
-        put = {n: ms for n, ms in add.items() if time.monotonic() >= self._full_until[_family(n)]}
+        put = {n: ms for n, ms in add.items() if time.monotonic() >= self._full_until[family_of(n)]}
         lines = list(self._lines(put, remove))
         if lines:
             last = next(reversed(put), None) or next(iter(remove))
             ends_in = put.get(last, 0) >= 1000
-            test = f"test {self.names[_family(last)]} {last}\n"
+            test = f"test {self.names[family_of(last)]} {last}\n"
             if not self._conversation.ask("".join(lines), test, expect_in=ends_in):
                 return self._change_many(put, remove) + len(add) - len(put)
         return len(add) - len(put)
@@ -150,7 +149,7 @@ class Ipsets:
         began = time.monotonic()
         refused: set[Network] = set()
         for family in self.names:
-            incoming = sum(_family(network) == family for network in add)
+            incoming = sum(family_of(network) == family for network in add)
             if incoming:
                 self._make_room(family, incoming)
                 refused |= self._without_room(family, add, incoming)
@@ -199,8 +198,8 @@ class Ipsets:
         free = 0 if incoming is None else max(size.maxelem - size.entries, 0)
         if incoming is not None and incoming <= free:
             return set()
-        new = {network for network in add if _family(network) == family}
-        new.difference_update(network for network, _ in _members(name))
+        new = {network for network in add if family_of(network) == family}
+        new.difference_update(network for network, _ in members_of(name))
         refused = set(sorted(new, key=add.__getitem__, reverse=True)[free:])
         if refused:
             self._full_until[family] = time.monotonic() + _FULL_S
@@ -223,37 +222,15 @@ class Ipsets:
     ) -> Iterator[str]:
         """A command for each network that is not refused."""
         for network in remove:
-            yield f"del {self.names[_family(network)]} {network} -exist\n"
+            yield f"del {self.names[family_of(network)]} {network} -exist\n"
         for network, left_ms in add.items():
             if network in refused:
                 continue
             left_s = int(min(left_ms - passed_ms(), LONGEST_TIMEOUT_MS)) // 1000
             if left_s > 0:
-                yield f"add {self.names[_family(network)]} {network} timeout {left_s} -exist\n"
+                yield f"add {self.names[family_of(network)]} {network} timeout {left_s} -exist\n"
             else:
-                yield f"del {self.names[_family(network)]} {network} -exist\n"
-
-
-def _family(network: Network) -> int:
-    return 6 if is_ipv6(network) else 4
-
-
-def _members(name: str) -> Iterator[tuple[Network, int]]:
-    for lines in read("save", name):
-        for text, left_s in _MEMBER.findall(lines):
-            # glibc writes the deprecated ::a.b.c.d where we write ::aabb:ccdd; all else is canonical already
-            network = parse_network(text) if ":" in text and "." in text else Network(text)
-            yield network, int(left_s) * 1000 or LONGEST_TIMEOUT_MS
-
-
-def _check(network: Network) -> None:
-    """The border: what is not a network in canonical form never reaches ipset, which would ask DNS for it."""
-    try:
-        canonical = parse_network(network)
-    except AddressError as error:
-        raise FirewallError(f"not banned: {error}") from error
-    if canonical != network or canonical.endswith("/0"):
-        raise FirewallError(f"not banned: {network[:64]!r} has no place in a set; give a canonical network, not /0")
+                yield f"del {self.names[family_of(network)]} {network} -exist\n"
 
 
 def _names() -> list[str]:
