@@ -78,10 +78,11 @@ class Agent:
             now_ms, self._touched = monotonic_ms(), None
             self._learn(AllowList(list(snapshot.allowed), snapshot.time_ms, now_ms))
             trusted = self._position.trusts(snapshot.stamp, self._firewall.ledger())
-            first = not self._desired
+            # what an agent that has not yet read a ledger to its end knows of bans is less than its firewall does
+            unknowing = self._position.stamp is None or not self._desired
             lost, spared = self._desired.replace(snapshot.bans, now_ms, keep_lost=not trusted)
-            if first and not trusted:
-                lost = self._desired.keep(self._standing())
+            if unknowing and not trusted:
+                lost += self._desired.keep(self._standing())
             if lost:
                 _log.warning("this ledger is not the one we knew: %d bans that it lacks stay until they expire", lost)
             if spared:

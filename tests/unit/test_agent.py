@@ -204,6 +204,24 @@ def test_a_restarted_agent_keeps_the_bans_of_a_ledger_that_is_gone(agent: Agent,
     assert firewall.bans().keys() == {A, C}
 
 
+def test_a_restarted_agent_keeps_them_even_if_the_new_ledger_is_read_at_the_second_try(
+    agent: Agent, firewall: Brittle
+) -> None:
+    def failing() -> Iterator[tuple[Network, int]]:
+        yield C, LONG_MS
+        raise StoreError("gone")
+
+    agent.follow([ban(2, A), ban(3, B)])
+    again = Agent(firewall, spared)
+    again.arm()
+    with pytest.raises(StoreError):
+        again.resync(Snapshot(Stamp("f", 1), failing()))
+    again.check()
+    assert firewall.bans().keys() == {A, B}
+    again.resync(snapshot(1, [C], "f"))
+    assert firewall.bans().keys() == {A, B, C}
+
+
 class LedgersAndFirewall(RuleBasedStateMachine):
     """Ledgers come and go, events are lost, time passes: what the firewall may hold at any moment."""
 
