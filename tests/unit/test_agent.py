@@ -148,6 +148,26 @@ def test_a_check_puts_back_what_somebody_removed_and_removes_what_somebody_added
     assert agent.tally["repairs"] == 1
 
 
+def test_what_changes_while_a_check_reads_the_firewall_is_no_damage(
+    agent: Agent, firewall: Brittle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.follow([ban(2, A), ban(3, B, ttl_ms=LONG_MS)])
+
+    def members() -> Iterator[tuple[Network, int]]:
+        read = list(firewall.bans().items())
+        agent.follow([unban(4, A), ban(5, C), unban(6, B), ban(7, B, ttl_ms=2 * LONG_MS)])
+        firewall.apply(Plan({Network("192.0.2.1"): LONG_MS}, frozenset()))
+        yield from [*read, (Network("192.0.2.1"), LONG_MS)]
+
+    monkeypatch.setattr(firewall, "members", members)
+    changes: list[Plan] = []
+    monkeypatch.setattr(agent, "_report", changes.append)
+    agent.check()
+    assert [(dict(change.add), change.remove) for change in changes] == [({}, {"192.0.2.1"})]
+    assert firewall.bans().keys() == {B, C}
+    assert firewall.bans()[B] > LONG_MS
+
+
 def test_a_check_makes_a_firewall_that_is_gone_again(agent: Agent, firewall: Brittle) -> None:
     agent.follow([ban(2, A)])
     firewall.disarm()
