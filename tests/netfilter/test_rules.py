@@ -149,7 +149,7 @@ def test_with_reject_the_rules_say_so_and_another_answer_is_mended(rp: str) -> N
     run(TOOLS[0], "-R", "pinban", "2", *second.split())
     assert firewall.install() == ["IPv4 rules"]
     assert {tool: rules(tool, "pinban") for tool in TOOLS} == standing
-    assert IptablesFirewall().install() == ["IPv4 rules", "IPv6 rules"]
+    assert IptablesFirewall().install() == ["set pinban-ports", "IPv4 rules", "IPv6 rules"]
     assert everything() == ALL_STANDING
 
 
