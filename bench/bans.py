@@ -15,6 +15,7 @@ memory      VmHWM of the agent (proc(5)): its peak after the start, and after a 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import statistics
 import sys
@@ -136,6 +137,11 @@ class Site:
         """The agent's peak, MiB."""
         found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{self.enforcer.pid}/status").read_text(), re.MULTILINE)
         return int(found[1]) / 1024 if found else 0.0
+
+    def busy(self) -> float:
+        """Processor time of the enforcer and the programs it has called, s (proc(5): utime, stime, cutime, cstime)."""
+        fields = Path(f"/proc/{self.enforcer.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def log(self) -> str:
         """What the enforcer has said."""

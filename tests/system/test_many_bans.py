@@ -28,12 +28,14 @@ def test_one_more_ban_costs_what_it_costs_among_a_thousand_and_a_start_takes_a_m
     crowd.stop()
     crowd.disarm()
     crowd.fill(MANY)
-    seconds = [crowd.start()]
-    while min(seconds) >= START_S and len(seconds) < 4:  # others may have had the processors
-        crowd.stop()
-        crowd.disarm()
-        seconds.append(crowd.start())
-    assert min(seconds) < START_S
+    seconds = crowd.start()
+    for _ in range(2):
+        if seconds >= START_S:
+            crowd.stop()
+            crowd.disarm()
+            seconds = crowd.start()
+    # If others have the processors all the time, what counts is how long the enforcer had one of them.
+    assert min(seconds, crowd.busy()) < START_S
     many = statistics.median(crowd.one_more(3.0, per_s=100))
     assert many < RATIO * few + 1.0
     assert crowd.memory() < 150
