@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import redis
 
+from enforcer import ledger as reading
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import Follower
@@ -109,7 +110,7 @@ def test_the_ledger_is_one_and_an_operator_sees_all_of_it(settings: Settings, cl
     assert NodeWriter(settings, client, "rp1", "i").write({"kind": "enforcer"})
     assert [node.name for node in read_nodes(settings, client)] == ["rp1"]
     snapshot = read_snapshot(settings, client)
-    assert (set(snapshot.bans), snapshot.stamp.rev) == ({A}, 4)
+    assert (set(dict(snapshot.bans)), snapshot.stamp.rev) == ({A}, 4)
     assert operator.status()["ledger"]["rev"] == 4
 
 
@@ -131,12 +132,15 @@ def test_a_slot_that_has_moved_is_found(site: Cluster, settings: Settings, clien
 
 
 def test_a_transaction_finds_the_ledger_where_it_has_moved(
-    site: Cluster, settings: Settings, client: redis.Redis
+    site: Cluster, settings: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Ledger(settings, client).ban(NewBan(A, 600_000, "pin", "[]", "rx1"))
+    Ledger(settings, client).ban(NewBan(B, 500_000, "pin", "[]", "rx1"))
     slot = site.slot(KEYS.rev)
     site.move(slot, site.another(slot))
-    assert set(read_snapshot(settings, client).bans) == {A}
+    assert set(dict(read_snapshot(settings, client).bans)) == {A, B}
+    monkeypatch.setattr(reading, "PAGE", 1)
+    assert set(dict(read_snapshot(settings, client).bans)) == {A, B}, "in pages too"
 
 
 def test_keys_of_a_slot_under_way_are_found_where_they_are(
