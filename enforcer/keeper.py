@@ -29,12 +29,13 @@ _log = logging.getLogger("pinban.enforcer")
 class Keeper(threading.Thread):
     """Runs until told to stop."""
 
-    def __init__(self, settings: Settings, agent: Agent, follower: Follower, backend: str) -> None:
+    def __init__(self, settings: Settings, agent: Agent, follower: Follower, backend: str, why: str) -> None:
         super().__init__(name="keeper", daemon=True)
         self._settings = settings
         self._agent = agent
         self._follower = follower
         self._backend = backend
+        self._backend_why = why
         client = connect(settings, f"keeper-{settings.enforcer.node}", HASTY_S)
         self._writer = NodeWriter(settings, client, settings.enforcer.node, secrets.token_hex(4))
         self._stopping = threading.Event()
@@ -82,6 +83,7 @@ class Keeper(threading.Thread):
             "kind": "enforcer",
             "version": version("pinban"),
             "backend": self._backend,
+            "backend_why": self._backend_why,
             "epoch": epoch,
             "applied_rev": rev,
             "bans": room.bans,

@@ -9,8 +9,11 @@ import sys
 
 from enforcer.agent import Agent
 from enforcer.firewall import Firewall
+from enforcer.firewall.choose import Choice, decide, hand_over, iptables_traces, look, nftables_traces
 from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.firewall.iptables import IptablesFirewall
+from enforcer.firewall.nftables import NftablesFirewall
+from enforcer.firewall.nftables_watch import NftWatch
 from enforcer.follower import Follower
 from enforcer.keeper import Keeper
 from shared import logs
@@ -31,19 +34,22 @@ def main(arguments: list[str] | None = None) -> int:
     logs.setup()
     try:
         settings = load(options.config)
-        firewall = open_firewall(settings)
+        choice = choose(settings)
         if options.disarm:
-            firewall.disarm()
-            _log.info("disarmed: no rule and no set of pinban is left")
+            disarm(settings, choice.backend)
             return 0
-        return run(settings, firewall)
+        _log.info("backend %s: %s", choice.backend, choice.why)
+        return run(settings, open_firewall(settings, choice.backend), choice.why)
     except PinbanError as error:
         print(f"pinban-enforcer: {error}", file=sys.stderr)
         return 2
 
 
-def run(settings: Settings, firewall: Firewall) -> int:
-    """Arm the firewall, follow the ledger, end at a signal. FirewallError when the firewall cannot be armed."""
+def run(settings: Settings, firewall: Firewall, why: str) -> int:
+    """Arm the firewall, follow the ledger, end at a signal. FirewallError when the firewall cannot be armed.
+
+    `why` says why this backend.
+    """
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread, so that they wait for us alone
     names = names_of(settings)
@@ -51,12 +57,16 @@ def run(settings: Settings, firewall: Firewall) -> int:
     spared = Spared(settings, names)
     agent = Agent(firewall, spared, spared.learn)
     agent.arm()
+    replace_others(settings, firewall)
+    watch = NftWatch(firewall, agent.check_wanted.set) if isinstance(firewall, NftablesFirewall) else None
     follower = Follower(settings, agent)
-    keeper = Keeper(settings, agent, follower, firewall.name)
+    keeper = Keeper(settings, agent, follower, firewall.name, why)
     _log.info("armed with %s: chains %s, ports %s; node %s", firewall.name, ", ".join(settings.enforcer.chains),
               settings.enforcer.ports, settings.enforcer.node)  # fmt: skip
     follower.start()
     keeper.start()
+    if watch:
+        watch.start()
     signal.sigwait(signals)
     follower.stop()
     keeper.stop()
@@ -67,12 +77,21 @@ def run(settings: Settings, firewall: Firewall) -> int:
     return 0
 
 
-def open_firewall(settings: Settings) -> Firewall:
-    """The backend that the settings ask for; `auto` is iptables, the one that enforces."""
+def choose(settings: Settings) -> Choice:
+    """The backend that the settings ask for; with `auto`, the one that suits this host."""
     enforcer = settings.enforcer
-    if enforcer.backend == "dry-run":
+    if enforcer.backend != "auto":
+        return Choice(enforcer.backend, "enforcer.backend says so")
+    return decide(look(enforcer.prefix, enforcer.chains))
+
+
+def open_firewall(settings: Settings, backend: str) -> Firewall:
+    """The backend of this name with the settings; nothing is changed yet."""
+    enforcer = settings.enforcer
+    if backend == "dry-run":
         return DryRunFirewall()
-    return IptablesFirewall(
+    make = NftablesFirewall if backend == "nftables" else IptablesFirewall
+    return make(
         prefix=enforcer.prefix,
         chains=enforcer.chains,
         ports=enforcer.ports,
@@ -81,6 +100,29 @@ def open_firewall(settings: Settings) -> Firewall:
         maxelem=enforcer.maxelem,
         maxelem_limit=enforcer.maxelem_limit,
     )
+
+
+def with_traces(settings: Settings) -> list[str]:
+    """The backends of which something stands in this kernel, whatever the settings say."""
+    prefix = settings.enforcer.prefix
+    return ["iptables"] * iptables_traces(prefix) + ["nftables"] * nftables_traces(prefix)
+
+
+def replace_others(settings: Settings, firewall: Firewall) -> None:
+    """Take over what another backend left, and remove it: not before `firewall` stands. Dry-run removes nothing."""
+    if firewall.name == "dry-run":
+        return
+    for backend in with_traces(settings):
+        if backend != firewall.name:
+            taken = hand_over(open_firewall(settings, backend), firewall)
+            _log.warning("removed what the backend %s had left, and took over %d bans of it", backend, taken)
+
+
+def disarm(settings: Settings, backend: str) -> None:
+    """Remove what any backend left. The chosen one looks itself: more may be left than its traces show."""
+    for each in sorted({backend, *(with_traces(settings) if backend != "dry-run" else ())}):
+        open_firewall(settings, each).disarm()
+    _log.info("disarmed: no rule and no set of pinban is left")
 
 
 if __name__ == "__main__":

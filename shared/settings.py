@@ -85,8 +85,8 @@ class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     node: Name = "rp1"
     backend: Annotated[
-        Literal["auto", "iptables", "dry-run"],
-        Meta(description='"auto" and "iptables" (iptables-legacy with ipset) or "dry-run" (log only)'),
+        Literal["auto", "iptables", "nftables", "dry-run"],
+        Meta(description='"auto", "iptables" (iptables-legacy with ipset), "nftables" or "dry-run" (log only)'),
     ] = "auto"
     prefix: Annotated[
         str,

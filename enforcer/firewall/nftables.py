@@ -1,0 +1,192 @@
+"""The backend nftables: puts together the table's chains and rules, written by nft(8), and its sets of bans.
+
+sets by prefix length  <-  rules in chains of the table `inet <prefix>`, which hang at hooks of their own
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+from enforcer.firewall import nftables_netlink as nl
+from enforcer.firewall.nftables_elements import checked, set_name, set_of
+from enforcer.firewall.nftables_ruleset import Look, Standing, hooks_of, read
+from enforcer.firewall.nftables_sets import NftSets
+from enforcer.reconcile import Plan
+from shared.addresses import Network
+from shared.errors import FirewallError
+
+#: How long an nft may take, s. It writes thirty rules and reads no set.
+RUN_S = 30.0
+
+#: Tries to write the rules: one fails when another program changes the ruleset in the same moment.
+ATTEMPTS = 10
+
+#: The sets that every table has: single addresses, and the networks that clients are counted and banned as.
+NEEDED = frozenset({(4, 32), (4, 24), (6, 128), (6, 64)})
+
+_ECHOED = re.compile(r"^add rule inet \S+ (\S+) .*# handle (\d+)$", re.MULTILINE)
+
+
+class NftablesFirewall:
+    """Implements Firewall with a table of its own. Only `apply` is for one thread at a time.
+
+    Packets from a member to the ports are dropped or rejected, packets from the ports to a member are dropped, at the
+    hooks that stand for `chains`. The table is ours alone: whatever else is in its chains is taken out.
+    """
+
+    def __init__(
+        self,
+        prefix: str = "pinban",
+        chains: Sequence[str] = ("INPUT",),
+        ports: Sequence[int] | Literal["all"] = (80, 443),
+        protocol: str = "tcp",
+        maxelem: int = 262_144,
+        action: str = "drop",
+    ) -> None:
+        if not prefix.replace("-", "_").isidentifier() or not prefix.isascii():
+            raise FirewallError(f"[enforcer] prefix {prefix!r} cannot name a table; use letters and digits")
+        if not chains:
+            raise FirewallError("[enforcer] chains is empty; name one such as INPUT")
+        if protocol not in ("tcp", "udp", "all") or action not in ("drop", "reject"):
+            raise FirewallError(f"[enforcer] protocol {protocol!r} or action {action!r} is unknown; see the README")
+        if ports != "all" and (protocol == "all" or not ports or not all(0 < port < 65536 for port in ports)):
+            raise FirewallError(
+                f'[enforcer] ports {ports} do not go with {protocol}; use 1-65535 of tcp or udp, or "all"'
+            )
+        every: tuple[int, ...] | Literal["all"] = "all" if ports == "all" else tuple(sorted(set(ports)))
+        self._look = Look(prefix, hooks_of(chains), every, protocol, action)
+        self._sets = NftSets(prefix, sorted(NEEDED), maxelem)
+        self._left: Standing | None = None  #: how the table stood when we left it
+        self._converging = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The backend's name in [enforcer] backend."""
+        return "nftables"
+
+    @property
+    def table(self) -> str:
+        """The table's name; its family is inet."""
+        return self._look.table
+
+    @property
+    def port(self) -> int:
+        """The netlink port that changes of bans come from."""
+        return self._sets.port
+
+    def install(self) -> Sequence[str]:
+        """Make table, sets, chains and rules stand, in one transaction; returns what was mended."""
+        return self._converge(frozenset())
+
+    def bans(self) -> dict[Network, int]:
+        """The members of all sets, each with its milliseconds left; FirewallError if a set is missing."""
+        return dict(self._sets.members())
+
+    def count(self) -> int:
+        """How many members the sets have; FirewallError if one is missing."""
+        return sum(self._sets.counts().values())
+
+    def apply(self, plan: Plan) -> None:
+        """Make the change and have the kernel acknowledge it; FirewallError if a set is missing, or there is no room.
+
+        The first network of a prefix length brings its set and its rules with it.
+        """
+        lengths = {set_of(checked(network)) for network in (*plan.add, *plan.remove)}
+        if self._left is None:
+            raise FirewallError("nothing is installed; the next install makes it")
+        if not lengths <= self._left.bans:
+            self._converge(frozenset(lengths))
+        if unfit := self._sets.change(plan.add, plan.remove):
+            raise FirewallError(f"table {self.table} is full: no room for {unfit} networks; see [enforcer] maxelem")
+
+    def ledger(self) -> str | None:
+        """The epoch that the marker beside the sets is named after."""
+        return self._sets.ledger()
+
+    def remember_ledger(self, epoch: str) -> None:
+        """Name the marker after this epoch."""
+        self._sets.remember_ledger(epoch)
+
+    def disarm(self) -> None:
+        """Remove the table and all that is in it."""
+        with self._converging, nl.Netlink() as kernel:
+            self._left = None
+            try:
+                kernel.commit([(nl.DEL_TABLE, nl.text(nl.TABLE, self.table))])
+            except nl.RefusedError as error:
+                if error.number != errno.ENOENT:
+                    raise
+        self._sets.close()
+
+    def close(self) -> None:
+        """Close the socket that makes changes; the kernel goes on dropping."""
+        self._sets.close()
+
+    def _converge(self, more: frozenset[tuple[int, int]]) -> list[str]:
+        """Have the table look as it should, with sets for `more` families and lengths too; what was mended."""
+        trouble: FirewallError | None = None
+        with self._converging:
+            for attempt in range(ATTEMPTS):
+                time.sleep(attempt * (10 + os.getpid() % 10) / 1000)  # two that collided wait for different times
+                try:
+                    return self._mend(more)
+                except FirewallError as error:
+                    trouble = error
+        assert trouble is not None
+        raise trouble
+
+    def _mend(self, more: frozenset[tuple[int, int]]) -> list[str]:
+        before, woken = read(self.table), []
+        if before.table[1]:  # flags; a chain can be hung at its hook only when the table is awake
+            _write(f"add table inet {self.table}\n")
+            before, woken = read(self.table), [f"table {self.table} (was dormant)"]
+        bans = NEEDED | more | before.bans
+        if self._left is not None and before.same(self._left) and before.bans == bans:
+            return woken
+        handles = _write(self._look.text(bans, before))
+        after = read(self.table)
+        if after.rules != handles or after.bans < bans or after.chains.keys() != set(self._look.chains):
+            raise FirewallError(f"nftables: table {self.table} did not stay as it was made; who else edits it?")
+        self._left = after
+        return woken + _mended(self.table, before, after, more)
+
+
+def _write(text: str) -> dict[str, tuple[int, ...]]:
+    """Have nft carry out one transaction; the handles that the kernel gave to its rules, by chain and in order."""
+    found = shutil.which("nft", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if found is None:
+        raise FirewallError("nft is not found; install the package nftables")
+    command = [found, "--echo", "--handle", "-f", "-"]
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=RUN_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FirewallError(f"nft did not finish ({error}); look at the host's load and dmesg") from error
+    if done.returncode != 0:
+        words = " ".join(done.stderr.split())[:300] or f"status {done.returncode}"
+        remedy = "run as root or with CAP_NET_ADMIN" if "not permitted" in words else "try nft list ruleset"
+        raise FirewallError(f"nft: {words}; {remedy}")
+    handles: dict[str, tuple[int, ...]] = {}
+    for chain, handle in _ECHOED.findall(done.stdout):
+        handles[chain] = (*handles.get(chain, ()), int(handle))
+    return handles
+
+
+def _mended(table: str, before: Standing, after: Standing, asked: frozenset[tuple[int, int]]) -> list[str]:
+    """What was not as it is now, a phrase each."""
+    if not before.table[0]:
+        return [f"table {table}"]
+    done = [f"set {set_name(*each)}" for each in sorted(after.bans - before.bans - asked)]
+    for name in sorted(before.chains.keys() | after.chains.keys()):
+        if before.chains.get(name, (b"",))[1:] != after.chains.get(name, (b"",))[1:]:
+            done.append(f"chain {name}")
+        elif before.contents.get(name) != after.contents.get(name):
+            done.append(f"rules of chain {name}")
+    return done
