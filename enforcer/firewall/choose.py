@@ -138,7 +138,7 @@ def _nft_tables(prefix: str) -> tuple[str, ...]:
     found = set()
     with nl.Netlink() as kernel:
         for family, name in _FAMILIES.items():
-            for body, _ in kernel.dump(nl.GET_RULE, family=family):
+            for body in kernel.dump(nl.GET_RULE, family=family):
                 found.add(f"{name} {nl.attributes(body)[_RULE_TABLE].rstrip(bytes(1)).decode()}")
     return tuple(sorted(found - {f"inet {prefix}"}))
 

@@ -30,7 +30,7 @@ SUBSYSTEM = 10 << 8  #: NFNL_SUBSYS_NFTABLES, as the upper byte of a message's k
 _NETLINK_NETFILTER, _SOL_NETLINK, _CAP_ACK = 12, 270, 10
 _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES = 1, 7
 _SNDBUFFORCE, _RCVBUFFORCE = 32, 33
-_REQUEST, _ACK, _DUMP, _CREATE, _EXCLUSIVE, _INTERRUPTED = 1, 4, 0x300, 0x400, 0x200, 0x10
+_REQUEST, _ACK, _DUMP, _CREATE, _EXCLUSIVE = 1, 4, 0x300, 0x400, 0x200
 _ERROR, _DONE = 2, 3
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NESTED = 0x8000
@@ -168,18 +168,18 @@ class Netlink:
         if refused or not done:
             raise RefusedError(refused or errno.EIO, "a change")
 
-    def dump(self, kind: int, body: bytes = b"", family: int = INET) -> Iterator[tuple[bytes, bool]]:
-        """The body of each object that there is, and whether something changed while we read: then begin anew."""
+    def dump(self, kind: int, body: bytes = b"", family: int = INET) -> Iterator[bytes]:
+        """The body of each object that there is."""
         try:
             self._socket.send(self._message(SUBSYSTEM | kind, _REQUEST | _DUMP, body, family))
             while True:
-                for answer, flags, _, rest in messages(self._socket.recv(_LONGEST)):
+                for answer, _, _, rest in messages(self._socket.recv(_LONGEST)):
                     if answer in (_DONE, _ERROR):
                         (result,) = struct.unpack_from("=i", rest)
                         if result:
                             raise RefusedError(-result, "a look at the tables")
                         return
-                    yield rest[_SUBHEADER.size :], bool(flags & _INTERRUPTED)
+                    yield rest[_SUBHEADER.size :]
         except OSError as error:
             raise RefusedError(error.errno or errno.EIO, "a look at the tables") from error
 

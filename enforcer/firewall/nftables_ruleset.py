@@ -143,7 +143,7 @@ def read(table: str) -> Standing:
 def _read(kernel: nl.Netlink, table: str) -> Standing:
     name = nl.text(nl.TABLE, table)
     ours = table.encode() + b"\0"
-    tables = [nl.attributes(body) for body, _ in kernel.dump(nl.GET_TABLE)]
+    tables = [nl.attributes(body) for body in kernel.dump(nl.GET_TABLE)]
     handles = [(_int(each[_TABLE_HANDLE]), _int(each[_TABLE_FLAGS])) for each in tables if each[nl.TABLE] == ours]
     if not handles:
         return Standing()
@@ -151,18 +151,18 @@ def _read(kernel: nl.Netlink, table: str) -> Standing:
     rules: dict[str, tuple[int, ...]] = {}
     contents: dict[str, tuple[bytes, ...]] = {}
     try:
-        for body, _ in kernel.dump(nl.GET_CHAIN):
+        for body in kernel.dump(nl.GET_CHAIN):
             chain = nl.attributes(body)
             if chain[nl.TABLE] == ours:
                 about = (_CHAIN_HANDLE, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE)
                 chains[_text(chain[_CHAIN_NAME])] = tuple(chain.get(kind, b"") for kind in about)
-        for body, _ in kernel.dump(nl.GET_RULE, name):
+        for body in kernel.dump(nl.GET_RULE, name):
             rule = nl.attributes(body)
             of = _text(rule[_RULE_CHAIN])
             rules[of] = (*rules.get(of, ()), _int(rule[_RULE_HANDLE]))
             contents[of] = (*contents.get(of, ()), rule.get(_RULE_EXPRESSIONS, b""))
         shapes = {}
-        for body, _ in kernel.dump(nl.GET_SET, name):
+        for body in kernel.dump(nl.GET_SET, name):
             told_set = nl.attributes(body)
             if about_set := family_and_length(_text(told_set[_SET_NAME])):
                 flags = _int(told_set.get(_SET_FLAGS, b""))

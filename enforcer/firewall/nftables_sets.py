@@ -73,12 +73,16 @@ class NftSets:
     def standing(self) -> dict[str, dict[int, bytes]]:
         """The sets of bans and the markers that stand, by name, with their attributes; empty without the table."""
         found = {}
-        with nl.Netlink() as kernel:
-            for body, _ in kernel.dump(nl.GET_SET, self._table):
-                told = nl.attributes(body)
-                name = told[_SET_NAME].rstrip(b"\0").decode()
-                if family_and_length(name) or name.startswith(_MARKER):
-                    found[name] = told
+        try:
+            with nl.Netlink() as kernel:
+                for body in kernel.dump(nl.GET_SET, self._table):
+                    told = nl.attributes(body)
+                    name = told[_SET_NAME].rstrip(b"\0").decode()
+                    if family_and_length(name) or name.startswith(_MARKER):
+                        found[name] = told
+        except nl.RefusedError as error:
+            if error.number != errno.ENOENT:
+                raise
         return found
 
     def members(self) -> Iterator[tuple[Network, int]]:
@@ -157,7 +161,7 @@ class NftSets:
 
     def _members_of(self, name: str, family: int, length: int) -> Iterator[tuple[Network, int]]:
         with nl.Netlink() as kernel:
-            for body, _ in kernel.dump(nl.GET_ELEMENTS, self._table + nl.text(_LIST_SET, name)):
+            for body in kernel.dump(nl.GET_ELEMENTS, self._table + nl.text(_LIST_SET, name)):
                 for key, left_ms in told_elements(nl.attributes(body).get(_LIST_ELEMENTS, b""), family):
                     yield network_of(key, family, length), left_ms
 

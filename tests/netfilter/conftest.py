@@ -17,10 +17,20 @@ from pathlib import Path
 
 import pytest
 
+from enforcer.firewall import Firewall
+from enforcer.firewall.iptables import IptablesFirewall
+from enforcer.firewall.nftables import NftablesFirewall
+
+#: The backends that program a kernel; both take the same settings.
+BACKENDS: dict[str, Callable[..., Firewall]] = {"iptables": IptablesFirewall, "nftables": NftablesFirewall}
+
 CLONE_NEWNET = 0x40000000
 
 RP4, CLIENT4, OTHER4 = "198.51.100.1", "198.51.100.7", "198.51.100.8"
 RP6, CLIENT6, OTHER6 = "2001:db8:0:1::1", "2001:db8:1:2::7", "2001:db8:1:3::8"
+
+#: What a routed lab's clients speak to: a server behind the reverse proxy.
+SERVER4, SERVER6, GATEWAY4, GATEWAY6 = "203.0.113.80", "3fff:80::80", "203.0.113.1", "3fff:80::1"
 
 #: How long a packet that must come may take, and how long to listen for one that must not, s.
 COMES_S, SILENCE_S = 5.0, 0.3
@@ -143,6 +153,8 @@ class Lab:
     client: str
     server: EchoServer
     open: ExitStack = field(default_factory=ExitStack)
+    target4: str = RP4  #: where the server listens
+    target6: str = RP6
 
     def connect(self, source: str, port: int, timeout_s: float = COMES_S) -> socket.socket:
         """A connection from one of the client's addresses to the proxy; TimeoutError if it is not answered."""
@@ -151,7 +163,7 @@ class Lab:
             connection = self.open.enter_context(socket.socket(socket.AF_INET6 if v6 else socket.AF_INET))
         connection.settimeout(timeout_s)
         connection.bind((source, 0))
-        connection.connect((RP6 if v6 else RP4, port))
+        connection.connect((self.target6 if v6 else self.target4, port))
         return connection
 
     def reaches(self, source: str, port: int) -> bool:
@@ -173,6 +185,35 @@ def echoes(connection: socket.socket, within_s: float) -> bool:
         return False
 
 
+def plug_in(rp: str, client: str) -> None:
+    """A cable between the two, with their addresses."""
+    run("ip", "-n", rp, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", client)
+    for host, addresses in ((rp, (RP4, RP6)), (client, (CLIENT4, OTHER4, CLIENT6, OTHER6))):
+        for address in addresses:
+            length, flags = ("/32", ["nodad"]) if ":" in address else ("/24", [])
+            run("ip", "-n", host, "address", "add", address + length, "dev", "eth0", *flags)
+        run("ip", "-n", host, "link", "set", "eth0", "up")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend that programs a kernel."""
+    return str(request.param)
+
+
+@pytest.fixture
+def make(backend: str) -> Iterator[Callable[..., Firewall]]:
+    """Makes firewalls of the backend, by their settings; they are closed after the test."""
+    with ExitStack() as made:
+
+        def one(**settings: object) -> Firewall:
+            firewall = BACKENDS[backend](**settings)
+            made.callback(firewall.close)
+            return firewall
+
+        yield one
+
+
 @pytest.fixture
 def rp() -> Iterator[str]:
     """The test runs on a host without cables."""
@@ -184,14 +225,31 @@ def rp() -> Iterator[str]:
 def lab() -> Iterator[Lab]:
     """The test runs on the reverse proxy of a lab."""
     with namespace("rp") as rp, namespace("client") as client, inside(rp):
-        run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", client)
-        for host, addresses in ((rp, (RP4, RP6)), (client, (CLIENT4, OTHER4, CLIENT6, OTHER6))):
-            for address in addresses:
-                length, flags = ("/32", ["nodad"]) if ":" in address else ("/24", [])
-                run("ip", "-n", host, "address", "add", address + length, "dev", "eth0", *flags)
-            run("ip", "-n", host, "link", "set", "eth0", "up")
+        plug_in(rp, client)
         server = EchoServer((80, 443, 8080))
         lab = Lab(rp, client, server)
         with lab.open:
             lab.open.callback(server.close)
+            yield lab
+
+
+@pytest.fixture
+def routed() -> Iterator[Lab]:
+    """The test runs on a reverse proxy through which clients reach a server, as they reach a container."""
+    with namespace("rp") as rp, namespace("client") as client, namespace("server") as server, inside(rp):
+        plug_in(rp, client)
+        run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", server)
+        for host, link, addresses in ((rp, "eth1", (GATEWAY4, GATEWAY6)), (server, "eth0", (SERVER4, SERVER6))):
+            run("ip", "-n", host, "link", "set", link, "up")
+            run("ip", "-n", host, "address", "add", f"{addresses[0]}/24", "dev", link)
+            run("ip", "-n", host, "address", "add", f"{addresses[1]}/64", "dev", link, "nodad")
+        for host, gateways in ((client, (RP4, RP6)), (server, (GATEWAY4, GATEWAY6))):
+            for gateway in gateways:
+                run("ip", "-n", host, "route", "add", "default", "via", gateway)
+        run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        with inside(server):
+            echo = EchoServer((80, 443, 8080))
+        lab = Lab(rp, client, echo, target4=SERVER4, target6=SERVER6)
+        with lab.open:
+            lab.open.callback(echo.close)
             yield lab

@@ -8,18 +8,17 @@ import pytest
 
 from enforcer.firewall import Firewall
 from enforcer.firewall.dry_run import DryRunFirewall
-from enforcer.firewall.iptables import IptablesFirewall
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, SLACK_MS, Plan, plan
 from shared.addresses import Network
 from shared.errors import FirewallError
-from tests.netfilter.conftest import until
+from tests.netfilter.conftest import BACKENDS, until
 
 V4, V4_WIDE, V6 = Network("203.0.113.7"), Network("203.0.113.0/28"), Network("2001:db8:1:2::/64")
 
 
-@pytest.fixture(params=["iptables", "dry-run"])
+@pytest.fixture(params=[*BACKENDS, "dry-run"])
 def bare(request: pytest.FixtureRequest, rp: str) -> Iterator[Firewall]:
-    firewall: Firewall = IptablesFirewall() if request.param == "iptables" else DryRunFirewall()
+    firewall = DryRunFirewall() if request.param == "dry-run" else BACKENDS[request.param]()
     yield firewall
     firewall.close()
 
@@ -35,7 +34,7 @@ def ban(firewall: Firewall, bans: dict[Network, int]) -> None:
 
 
 def test_it_has_the_name_of_its_setting(bare: Firewall) -> None:
-    assert bare.name in {"iptables", "dry-run"}
+    assert bare.name in {*BACKENDS, "dry-run"}
 
 
 def test_a_new_firewall_has_no_bans_and_no_ledger(firewall: Firewall) -> None:
@@ -78,6 +77,23 @@ def test_a_network_is_removed_alone_and_removing_it_twice_is_no_error(firewall: 
     for _ in range(2):
         firewall.apply(Plan({}, frozenset({V4, V6})))
     assert firewall.bans().keys() == {V4_WIDE}
+
+
+def test_a_network_inside_a_wider_ban_is_made_and_removed_by_itself(firewall: Firewall) -> None:
+    nested = [Network(text) for text in ("10.0.0.0/8", "10.0.0.0/24", "10.0.0.7", "2001:db8::/32", "2001:db8::/64")]
+    for network in nested:
+        ban(firewall, {network: 300_000})
+    assert firewall.bans().keys() == set(nested)
+    for network in nested[::-1]:
+        firewall.apply(Plan({}, frozenset({network})))
+        assert network not in firewall.bans()
+
+
+def test_of_ten_thousand_changes_some_are_new_some_known_and_some_in_vain(firewall: Firewall) -> None:
+    some = [Network(f"10.0.{i >> 8}.{i & 255}") for i in range(3_000)]
+    ban(firewall, dict.fromkeys(some[:2_000], 300_000))
+    firewall.apply(Plan(dict.fromkeys(some[1_000:], 600_000), frozenset([*some[:1_000], Network("192.0.2.1")])))
+    assert not plan(dict.fromkeys(some[1_000:], 600_000), firewall.bans())
 
 
 def test_adding_and_removing_go_in_one_plan(firewall: Firewall) -> None:
