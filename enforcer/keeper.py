@@ -23,6 +23,10 @@ _EVERY_S = 1.0
 #: How often the firewall is compared with the ledger, s.
 _CHECK_EVERY_S = 30.0
 
+#: After a check, no other for so many times as long as it took: whoever edits the firewall without pause, or holds a
+#: million bans there, does not keep us busy.
+_REST = 5
+
 _log = logging.getLogger("pinban.enforcer")
 
 
@@ -47,12 +51,18 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         """Keep house."""
-        checked_at = time.monotonic()
+        checked_at, took_s = time.monotonic(), 0.0
         while not self._stopping.is_set():
             try:
-                if self._agent.check_wanted.is_set() or time.monotonic() - checked_at >= _CHECK_EVERY_S:
-                    checked_at = time.monotonic()
-                    self._agent.check()
+                rested_s = time.monotonic() - checked_at
+                due = rested_s >= max(_CHECK_EVERY_S, _REST * took_s)
+                if due or (self._agent.check_wanted.is_set() and rested_s >= _REST * took_s):
+                    began = time.monotonic()
+                    try:
+                        self._agent.check()
+                    finally:
+                        checked_at = time.monotonic()
+                        took_s = checked_at - began
                 self._report()
             except FirewallError as error:
                 self._sparingly.warning("firewall", "%s", error)

@@ -12,9 +12,11 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Literal
 
+from enforcer.firewall import Room
 from enforcer.firewall import nftables_netlink as nl
 from enforcer.firewall.nftables_elements import checked, set_name, set_of
 from enforcer.firewall.nftables_ruleset import Look, Standing, hooks_of, read
@@ -32,6 +34,7 @@ ATTEMPTS = 10
 #: The sets that every table has: single addresses, and the networks that clients are counted and banned as.
 NEEDED = frozenset({(4, 32), (4, 24), (6, 128), (6, 64)})
 
+_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}")
 _ECHOED = re.compile(r"^add rule inet \S+ (\S+) .*# handle (\d+)$", re.MULTILINE)
 
 
@@ -48,10 +51,12 @@ class NftablesFirewall:
         chains: Sequence[str] = ("INPUT",),
         ports: Sequence[int] | Literal["all"] = (80, 443),
         protocol: str = "tcp",
-        maxelem: int = 262_144,
         action: str = "drop",
+        maxelem: int = 262_144,
+        maxelem_limit: int = 4_194_304,
     ) -> None:
-        if not prefix.replace("-", "_").isidentifier() or not prefix.isascii():
+        """`maxelem`, the size of a set at first, does not matter here: these sets grow by themselves."""
+        if not _PREFIX.fullmatch(prefix):
             raise FirewallError(f"[enforcer] prefix {prefix!r} cannot name a table; use letters and digits")
         if not chains:
             raise FirewallError("[enforcer] chains is empty; name one such as INPUT")
@@ -63,7 +68,7 @@ class NftablesFirewall:
             )
         every: tuple[int, ...] | Literal["all"] = "all" if ports == "all" else tuple(sorted(set(ports)))
         self._look = Look(prefix, hooks_of(chains), every, protocol, action)
-        self._sets = NftSets(prefix, sorted(NEEDED), maxelem)
+        self._sets = NftSets(prefix, sorted(NEEDED), max(maxelem, maxelem_limit))
         self._left: Standing | None = None  #: how the table stood when we left it
         self._converging = threading.Lock()
 
@@ -86,16 +91,26 @@ class NftablesFirewall:
         """Make table, sets, chains and rules stand, in one transaction; returns what was mended."""
         return self._converge(frozenset())
 
-    def bans(self) -> dict[Network, int]:
+    def members(self) -> Iterable[tuple[Network, int]]:
         """The members of all sets, each with its milliseconds left; FirewallError if a set is missing."""
-        return dict(self._sets.members())
+        return self._sets.members()
 
-    def count(self) -> int:
-        """How many members the sets have; FirewallError if one is missing."""
-        return sum(self._sets.counts().values())
+    def bans(self) -> dict[Network, int]:
+        """All `members` at once."""
+        return dict(self.members())
 
-    def apply(self, plan: Plan) -> None:
-        """Make the change and have the kernel acknowledge it; FirewallError if a set is missing, or there is no room.
+    def room(self) -> Room:
+        """How many members the sets have, of how many they may, and whether the rules are not as we left them."""
+        room = self._sets.room()
+        left = self._left
+        return replace(room, disturbed=left is not None and read(self.table) != left)
+
+    def make_room(self) -> Sequence[str]:
+        """The kernel makes room by itself."""
+        return []
+
+    def apply(self, plan: Plan) -> int:
+        """Make the change and have the kernel acknowledge it; FirewallError if a set is missing.
 
         The first network of a prefix length brings its set and its rules with it.
         """
@@ -104,8 +119,7 @@ class NftablesFirewall:
             raise FirewallError("nothing is installed; the next install makes it")
         if not lengths <= self._left.bans:
             self._converge(frozenset(lengths))
-        if unfit := self._sets.change(plan.add, plan.remove):
-            raise FirewallError(f"table {self.table} is full: no room for {unfit} networks; see [enforcer] maxelem")
+        return self._sets.change(plan.add, plan.remove)
 
     def ledger(self) -> str | None:
         """The epoch that the marker beside the sets is named after."""
@@ -149,7 +163,7 @@ class NftablesFirewall:
             _write(f"add table inet {self.table}\n")
             before, woken = read(self.table), [f"table {self.table} (was dormant)"]
         bans = NEEDED | more | before.bans
-        if self._left is not None and before.same(self._left) and before.bans == bans:
+        if before == self._left and before.bans == bans:
             return woken
         handles = _write(self._look.text(bans, before))
         after = read(self.table)

@@ -2,9 +2,9 @@
 
     base chains (hooks)  ->  from_member / to_member, for packets of our ports  ->  one rule for each set of bans
 
-A rule cannot be changed, only replaced, and its handle is never used again in the life of its table. So a ruleset that
-has the handles which the kernel gave to ours, in their order, is ours: nobody has to understand how a version of nft
-or of the kernel shows an expression.
+The kernel tells nft the handles of the rules that it makes. So the rules with these handles, as they are read back, are
+ours, and from then on theirs are the bytes to compare with: nobody has to understand how a version of nft or of the
+kernel shows an expression.
 """
 
 from __future__ import annotations
@@ -122,11 +122,6 @@ class Standing:
     contents: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  #: by chain: what the rules say, in raw
     bans: frozenset[tuple[int, int]] = frozenset()  #: families and lengths of the sets that are as they should be
     misshapen: frozenset[str] = frozenset()  #: sets with names of ours and another type
-
-    def same(self, other: Standing) -> bool:
-        """Whether nobody has touched the table since."""
-        mine, yours = (self.table, self.chains, self.rules), (other.table, other.chains, other.rules)
-        return mine == yours and (self.bans, self.misshapen) == (other.bans, other.misshapen)
 
 
 def read(table: str) -> Standing:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from heapq import nlargest
 
+from enforcer.firewall import CROWDED, Room
 from enforcer.firewall import nftables_netlink as nl
 from enforcer.firewall.nftables_elements import (
     asked_element,
@@ -36,6 +37,9 @@ _MESSAGE = 1_000
 
 #: Counting a set by reading it may take one part in so many of our time (kernels before 6.16 do not tell a count).
 _COUNTING = 50
+
+#: How often a set that changes is read at most; a set that takes longer than this to read is read once, s.
+_PASSES, _LONG_S = 3, 2.0
 
 #: What the kernel says when a member is there, is not there, or the tables changed while it looked.
 _TRANSIENT = (errno.EEXIST, errno.ENOENT, errno.EAGAIN, errno.EINTR)
@@ -86,11 +90,32 @@ class NftSets:
         return found
 
     def members(self) -> Iterator[tuple[Network, int]]:
-        """Every network with its milliseconds left, as it is read; one without a timeout has LONGEST_TIMEOUT_MS."""
+        """Every network with its milliseconds left, as it is read; one without a timeout has LONGEST_TIMEOUT_MS.
+
+        The kernel goes on, after each datagram, by how many members it has told: when one of those goes away
+        meanwhile, another is never told. So a set that changed is read again, and what was told is told twice.
+        """
         for name in self._whole():
             about = family_and_length(name)
             if about is not None:
-                yield from self._members_of(name, *about)
+                for _ in range(_PASSES):
+                    before, began = self._state(name), time.monotonic()
+                    yield from self._members_of(name, *about)
+                    if self._state(name) == before or time.monotonic() - began > _LONG_S:
+                        break
+
+    def room(self) -> Room:
+        """How many networks there are, and how near the fuller family is to the limit."""
+        counts = self.counts()
+        fullest = max(counts, key=counts.__getitem__)
+        fill = 100 * counts[fullest] // self._limit
+        alarm = ""
+        if fill >= CROWDED:
+            alarm = (
+                f"{counts[fullest]} IPv{fullest} bans are {fill} % of what there may be;"
+                " raise enforcer.maxelem_limit, or unban what need not be banned"
+            )
+        return Room(bans=sum(counts.values()), size=self._limit, fill=fill, alarm=alarm)
 
     def counts(self) -> dict[int, int]:
         """How many networks each family has, a second or so behind where the kernel has to be asked at length."""
@@ -152,6 +177,11 @@ class NftSets:
         if self._changes is None:
             self._changes = nl.Netlink()
         return self._changes
+
+    def _state(self, name: str) -> tuple[int, bytes]:
+        """What is another when a set has changed, as far as the kernel tells cheaply."""
+        with nl.Netlink() as kernel:
+            return kernel.generation(), self.standing().get(name, {}).get(_SET_COUNT, b"")
 
     def _whole(self) -> dict[str, dict[int, bytes]]:
         standing = self.standing()

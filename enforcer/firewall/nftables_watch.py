@@ -44,6 +44,10 @@ class NftWatch(threading.Thread):
         """End the loop; the thread ends within a second."""
         self._stopping.set()
 
+    def close(self) -> None:
+        """Let go of the socket; `run` does it by itself."""
+        self._socket.close()
+
     def run(self) -> None:
         """Listen until told to stop."""
         poll = select.poll()
@@ -51,12 +55,12 @@ class NftWatch(threading.Thread):
         with self._socket:
             while not self._stopping.is_set():
                 if poll.poll(_LOOK_S * 1000):
-                    foreign = self._touched_by_others()
+                    foreign = self.touched_by_others()
                     if foreign:
                         self._touched()
                     self._stopping.wait(REST_S if foreign else PAUSE_S)
 
-    def _touched_by_others(self) -> bool:
+    def touched_by_others(self) -> bool:
         """Whether one of the messages that have come by now is about a change of others to our table."""
         found = False
         try:

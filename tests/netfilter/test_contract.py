@@ -93,7 +93,7 @@ def test_of_ten_thousand_changes_some_are_new_some_known_and_some_in_vain(firewa
     some = [Network(f"10.0.{i >> 8}.{i & 255}") for i in range(3_000)]
     ban(firewall, dict.fromkeys(some[:2_000], 300_000))
     firewall.apply(Plan(dict.fromkeys(some[1_000:], 600_000), frozenset([*some[:1_000], Network("192.0.2.1")])))
-    assert not plan(dict.fromkeys(some[1_000:], 600_000), firewall.bans())
+    assert not plan(dict.fromkeys(some[1_000:], 600_000), firewall.bans().items())
 
 
 def test_adding_and_removing_go_in_one_plan(firewall: Firewall) -> None:

@@ -1,0 +1,92 @@
+"""Hearing at once of changes that others make to our table, and of no others."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from enforcer.firewall import nftables_watch
+from enforcer.firewall.nftables import NftablesFirewall
+from enforcer.firewall.nftables_watch import REST_S, NftWatch
+from enforcer.reconcile import Plan
+from shared.addresses import Network
+from tests.netfilter.conftest import run, until
+
+
+@pytest.fixture
+def firewall(rp: str) -> Iterator[NftablesFirewall]:
+    firewall = NftablesFirewall()
+    firewall.install()
+    yield firewall
+    firewall.close()
+
+
+def ban(firewall: NftablesFirewall, count: int = 1) -> None:
+    networks = [Network(f"10.0.{i >> 8}.{i & 255}") for i in range(count)]
+    firewall.apply(Plan(dict.fromkeys(networks, 300_000), frozenset()))
+
+
+FOREIGN = {
+    "ruleset flushed": "flush ruleset",
+    "rule added": "insert rule inet pinban from_member accept",
+    "member deleted": "delete element inet pinban v4_32 { 10.0.0.0 }",
+    "member added": "add element inet pinban v4_32 { 192.0.2.1 }",
+    "policy changed": "add chain inet pinban input { policy drop; }",
+}
+
+
+@pytest.mark.parametrize("change", FOREIGN)
+def test_a_change_by_others_is_heard(firewall: NftablesFirewall, change: str) -> None:
+    ban(firewall)
+    watch = NftWatch(firewall, lambda: None)
+    run("nft", FOREIGN[change])
+    assert watch.touched_by_others()
+    assert not watch.touched_by_others()
+    watch.close()
+
+
+def test_our_bans_and_the_tables_of_others_are_no_news(firewall: NftablesFirewall) -> None:
+    watch = NftWatch(firewall, lambda: None)
+    ban(firewall, 5_000)
+    ban(firewall, 10)
+    firewall.remember_ledger("0123456789abcdef")
+    run(
+        "nft", "add table inet theirs; add set inet theirs s { type ipv4_addr; }; add element inet theirs s { 1.2.3.4 }"
+    )
+    run("nft", "add table ip pinban; delete table ip pinban; flush table inet theirs")
+    assert not watch.touched_by_others()
+    run("nft", "flush", "ruleset")
+    assert watch.touched_by_others()
+    watch.close()
+
+
+def test_when_more_is_said_than_fits_it_counts_as_touched(
+    firewall: NftablesFirewall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nftables_watch, "BUFFER", 4_096)
+    watch = NftWatch(firewall, lambda: None)
+    ban(firewall, 5_000)
+    assert watch.touched_by_others()
+    watch.close()
+
+
+def test_a_flood_of_changes_is_told_of_once_a_second_and_the_first_at_once(firewall: NftablesFirewall) -> None:
+    told: list[float] = []
+    watch = NftWatch(firewall, lambda: told.append(time.monotonic()))
+    watch.start()
+    began = time.monotonic()
+    flood = "".join(f"add element inet pinban v4_32 {{ 192.0.2.{n} }}\n" for n in range(200))
+    while time.monotonic() - began < 2.5 * REST_S:
+        subprocess.run(["nft", "-f", "-"], input=flood + "flush set inet pinban v4_32\n", text=True, check=True)
+    assert told[0] - began < 1.0
+    assert len(told) <= 3
+    ended = time.monotonic()
+    assert until(lambda: told[-1] > ended - 2 * REST_S)
+    assert all(later - earlier >= REST_S for earlier, later in pairwise(told))
+    watch.stop()
+    watch.join(5.0)
+    assert not watch.is_alive()
