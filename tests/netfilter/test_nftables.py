@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from enforcer.firewall import nftables_netlink as nl
 from enforcer.firewall import nftables_sets
 from enforcer.firewall.nftables import NftablesFirewall
 from enforcer.firewall.nftables_elements import checked
@@ -257,3 +258,14 @@ def test_another_writer_costs_nobody_a_rule_or_a_ban(rp: str) -> None:
     assert rounds > 5
     assert len(theirs) == 150
     assert re.findall(r"ip saddr 10\.0\.0\.\d+ accept", table("theirs")) == theirs
+
+
+def test_a_member_that_stands_is_replaced_because_older_kernels_do_not_change_its_timeout(
+    firewall: NftablesFirewall,
+) -> None:
+    ban(firewall, V4)
+    with nl.listener(1 << 20) as heard:
+        ban(firewall, V4)
+        kinds = [kind & 0xFF for kind, _, _, _ in nl.messages(heard.recv(1 << 16))]
+    assert nl.DEL_ELEMENTS in kinds
+    assert kinds.count(nl.NEW_ELEMENTS) >= 1
