@@ -143,6 +143,8 @@ def test_the_environment_stands_over_the_file(
         ("enforcer.ports = [0]", "enforcer.ports", "[0]", '"all"'),
         ('enforcer.ports = "http"', "enforcer.ports", "'http'", '"all"'),
         ('enforcer.protocol = "all"', "enforcer.protocol", '"all"', 'ports = "all"'),
+        ('enforcer.action = "tarpit"', "enforcer.action", "'tarpit'", '"reject"'),
+        ('enforcer.backend = "nft"', "enforcer.backend", "'nft'", "nftables"),
         ('enforcer.prefix = "much-too-long-for-a-set"', "enforcer.prefix", "'much-too", "14"),
         ('enforcer.chains = ["a b"]', "enforcer.chains", "'a b'", "chains"),
         ("enforcer.maxelem = 1", "enforcer.maxelem", "1", "1024"),
