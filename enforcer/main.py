@@ -19,6 +19,7 @@ from enforcer.keeper import Keeper
 from shared import logs
 from shared.configuration import load
 from shared.errors import PinbanError
+from shared.secure import check_secrets
 from shared.settings import Settings
 from shared.spared import Spared, names_of
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.disarm:
             disarm(settings, choice.backend)
             return 0
+        check_secrets(settings)
         _log.info("backend %s: %s", choice.backend, choice.why)
         return run(settings, open_firewall(settings, choice.backend), choice.why)
     except PinbanError as error:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import click
 from rich.console import Console
 
-from pinban.commands import check, doctor, history, top, watch
+from pinban.commands import acl, check, doctor, history, top, watch
 from pinban.operator import Operator
 from pinban.options import Length, as_json_option, reported
 from pinban.tables import evidence_of, print_json, print_table, show_allowed, show_status, styled
@@ -28,7 +28,7 @@ def main(context: click.Context, config: str | None) -> None:
     context.obj = config
 
 
-for _command in (history, watch, top, check, doctor):
+for _command in (history, watch, top, check, doctor, acl):
     main.add_command(_command)
 
 

@@ -1,4 +1,4 @@
-"""The commands that look on: history, watch, top, check, doctor. Each prints; what they read is elsewhere."""
+"""The commands that look on: history, watch, top, check, doctor, acl. Each prints; what they read is elsewhere."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import click
 from rich.console import Console, Group
 from rich.live import Live
 
+from pinban.acl import file_of, hashes_of, users
 from pinban.chronicle import Chronicle, Row, sentence
 from pinban.operator import Operator
 from pinban.options import as_json_option, reported
 from pinban.tables import print_json, print_table, table_of
-from shared.configuration import DEFAULT_FILE, load, password_of, secret_of
+from shared.configuration import DEFAULT_FILE, load, secret_of
 from shared.durations import Milliseconds
 from shared.errors import StoreError
+from shared.secure import check_secrets
 from shared.store import PATIENT_S, connect
 
 #: How often new entries of the history are looked for, and how often the screen of `top` is drawn anew, s.
@@ -110,7 +112,7 @@ def check(config: str | None) -> None:
 
     settings = load(config)
     Rulebook(settings)
-    password_of(settings)
+    check_secrets(settings)
     secret_of("mail.password_file", settings.mail.password_file)
     names = [name + (" (simulated)" if rule.simulate else "") for name, rule in settings.rules.items() if rule.enabled]
     where = config or DEFAULT_FILE
@@ -140,6 +142,26 @@ def doctor(config: str | None, nginx: Path | None, as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in found])
     sys.exit(1 if any(finding.state == "bad" for finding in found) else 0)
+
+
+@click.command()
+@click.argument("nodes", nargs=-1, required=True, metavar="NODE...")
+@click.option(
+    "--passwords",
+    default="passwords",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A folder with a file for each user; what is missing is made. The default is ./passwords.",
+)
+@click.pass_obj
+@reported
+def acl(config: str | None, nodes: tuple[str, ...], passwords: Path) -> None:
+    """Print an ACL file for Redis 7.0 or newer: a receiver, an operator, and an enforcer for each NODE.
+
+    Passwords are hashed in it. To add a reverse proxy or to change a password, run it again.
+    """
+    hashes = hashes_of(passwords, users(nodes))
+    click.echo(file_of(load(config).redis.prefix, nodes, hashes), nl=False)
 
 
 def _turns(every_s: float) -> Iterator[int]:

@@ -20,6 +20,7 @@ from shared.allow import AllowList, Entry, read_allow
 from shared.errors import AddressError, PinbanError
 from shared.keys import Keys
 from shared.nodes import Node, read_nodes
+from shared.secure import check_secrets
 from shared.settings import Settings
 from shared.spared import Spared, names_of
 from shared.store import PATIENT_S, connect, now_ms, translated, understood
@@ -37,6 +38,7 @@ class Operator:
     """One deployment, seen by an operator. Every method raises StoreError when Redis fails."""
 
     def __init__(self, settings: Settings) -> None:
+        check_secrets(settings)
         self._settings = settings
         self._client = connect(settings, "operator", PATIENT_S)
         self._keys = Keys(settings.redis.prefix)

@@ -14,6 +14,7 @@ from receiver.worker import Health, IngestWorker
 from shared import logs
 from shared.configuration import load
 from shared.errors import SettingsError
+from shared.secure import check_secrets
 from shared.settings import Settings
 
 #: Threads that answer HTTP in each worker; a slow client occupies one for as long as it likes.
@@ -70,6 +71,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
         before = self.station.settings
         try:
             after = load(self._path)
+            check_secrets(after)
             rulebook = Rulebook(after)
         except SettingsError as error:
             _log.error("%s; the settings stay as they were", error)
@@ -91,6 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     logs.setup()
     try:
         settings = load(options.config)
+        check_secrets(settings)
         station = open_station(settings)
     except SettingsError as error:
         print(f"pinban-receiver: {error}", file=sys.stderr)

@@ -82,7 +82,8 @@ def secret_of(key: str, path: str) -> str | None:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{key} = {path!r} cannot be read ({error}); make it readable for this user") from error
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingsError(f"{key} = {path!r} cannot be read ({why}); make it readable for this user") from error
     return text.splitlines()[0].strip() if text.strip() else None
 
 

@@ -47,6 +47,10 @@ class Redis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sentinel_password_file: Annotated[
         str, Meta(description="a file whose first line is the password of the sentinels")
     ] = ""
+    tls: Annotated[bool, Meta(description="true or false: whether to speak TLS; rediss:// says so too")] = False
+    ca_file: Annotated[str, Meta(description="a file of the certificates that the server's is signed by, PEM")] = ""
+    cert_file: Annotated[str, Meta(description="a file of our own certificate for TLS, PEM")] = ""
+    key_file: Annotated[str, Meta(description="a file of the key to our own certificate, PEM")] = ""
 
 
 class Receiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

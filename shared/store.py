@@ -21,9 +21,9 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
 from shared.cluster import Cluster
-from shared.configuration import password_of, secret_of
 from shared.errors import SettingsError, StoreError
 from shared.keys import Keys
+from shared.secure import UnreadableError, in_tls, secure_options, sentinel_options, tls_remedy, uses_tls
 from shared.sentinel import SENTINEL_S, connect_by_sentinels
 from shared.servers import parse_servers
 from shared.settings import Settings
@@ -53,12 +53,17 @@ def connect(settings: Settings, who: str, timeout_s: float) -> redis.Redis:
     try:
         servers = parse_servers(settings.redis.url)
         if servers is None:
-            client = redis.Redis.from_url(settings.redis.url, **options)
-        elif servers.kind == "sentinel":
-            own = _sentinel_options(settings, options)
-            client = connect_by_sentinels(servers, options | servers.credentials, own)
+            client = redis.Redis.from_url(in_tls(settings), **options, **secure_options(settings))
         else:
-            client = Cluster(servers.hosts, Keys(settings.redis.prefix).rev, options | servers.credentials)
+            if uses_tls(settings):
+                options["ssl"] = True
+            theirs = options | secure_options(settings) | servers.credentials
+            if servers.kind == "sentinel":
+                own = options | sentinel_options(settings)
+                own |= {"socket_timeout": SENTINEL_S, "socket_connect_timeout": SENTINEL_S}
+                client = connect_by_sentinels(servers, theirs, own)
+            else:
+                client = Cluster(servers.hosts, Keys(settings.redis.prefix).rev, theirs)
         client.connection_pool.make_connection()  # connects to nothing, but refuses options that there are not
     except (ValueError, TypeError) as error:
         reason = "" if "@" in settings.redis.url else f" ({error})"  # it may quote a part of the password
@@ -109,8 +114,6 @@ def lua(package: str, name: str) -> str:
 def _options(settings: Settings, who: str, timeout_s: float) -> dict[str, Any]:
     """What every connection to Redis is made with, as redis-py calls it."""
     options: dict[str, Any] = {
-        "username": settings.redis.username or None,
-        "password": password_of(settings),
         "socket_timeout": timeout_s,
         "socket_connect_timeout": min(timeout_s, 2.0),
         "retry": Retry(NoBackoff(), 0),
@@ -120,26 +123,18 @@ def _options(settings: Settings, who: str, timeout_s: float) -> dict[str, Any]:
     }
     if not settings.redis.url.startswith("unix:"):
         options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def _sentinel_options(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
-    """The same for connections to sentinels: other names and passwords, less patience."""
-    own = {key: value for key, value in options.items() if key not in ("username", "password")}
-    own |= {"socket_timeout": SENTINEL_S, "socket_connect_timeout": SENTINEL_S}
-    if settings.redis.sentinel_username:
-        own["username"] = settings.redis.sentinel_username
-    password = secret_of("redis.sentinel_password_file", settings.redis.sentinel_password_file)
-    return own if password is None else own | {"password": password}
+    return options
 
 
 def _remedy(error: redis.exceptions.RedisError) -> str:
     text = " ".join(str(error).split())[:200]
     match error:
+        case UnreadableError():
+            return text
         case redis.exceptions.AuthenticationError():
             return f"refuses our password ({text}); see redis.username and redis.password_file"
-        case redis.exceptions.NoPermissionError():
-            return f"its ACL forbids this ({text}); give the user the rights in the README"
+        case _ if isinstance(error, redis.exceptions.NoPermissionError) or "user executing the script can't" in text:
+            return f"its ACL forbids this ({text}); write its ACL file anew with pinban acl"
         case redis.exceptions.OutOfMemoryError():
             return f"is full ({text}); raise maxmemory"
         case redis.exceptions.TimeoutError():
@@ -154,6 +149,8 @@ def _remedy(error: redis.exceptions.RedisError) -> str:
             return f"is moving what we need to another node ({text}); if that stopped, redis-cli --cluster fix goes on"
         case redis.exceptions.BusyLoadingError():
             return "is loading its data; it will be ready by itself"
+        case redis.exceptions.ConnectionError() if remedy := tls_remedy(text):
+            return f"{remedy} ({text})"
         case redis.exceptions.ConnectionError():
             return f"cannot be reached ({text}); is it running, is redis.url right?"
         case _:

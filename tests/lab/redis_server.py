@@ -19,7 +19,8 @@ LONGEST_SOCKET_PATH = 107
 
 class RedisServer:
     """Appends to a file every second, as a production Redis should. Always listens on a unix socket, which works from
-    every network namespace; on TCP only if `bind` says where.
+    every network namespace; on TCP only if `bind` says where. `more` are directives of redis.conf, and `login` the user
+    and password of its clients here.
     """
 
     def __init__(
@@ -30,8 +31,9 @@ class RedisServer:
         bind: str = "",
         port: int = 6379,
         more: Mapping[str, str] | None = None,
+        login: tuple[str, str] | None = None,
     ) -> None:
-        """`more` are further directives of redis.conf."""
+        self._login = login
         self.socket = directory / "redis.sock"
         if len(str(self.socket)) > LONGEST_SOCKET_PATH:
             raise LabError(f"{self.socket}: too long for a unix socket; use a shorter directory")
@@ -61,6 +63,8 @@ class RedisServer:
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 1),
+            username=self._login[0] if self._login else None,
+            password=self._login[1] if self._login else None,
         )
 
     def start(self) -> None:
