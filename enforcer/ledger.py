@@ -23,6 +23,8 @@ from shared.store import translated
 #: Bans read in one round trip. Redis serves nobody else for the 2 ms that it needs for so many.
 PAGE = 5_000
 
+_REPLACED = "the ledger was replaced by another one while it was read"
+
 
 @dataclass(slots=True)
 class Snapshot:
@@ -39,13 +41,7 @@ def read_snapshot(settings: Settings, client: redis.Redis) -> Snapshot:
     """Where the ledger is, with an iterator over its bans. StoreError when Redis fails, from the iterator too."""
     keys = Keys(settings.redis.prefix)
     with translated(settings):
-        pipeline = client.pipeline(transaction=True)
-        pipeline.get(keys.epoch)
-        pipeline.get(keys.rev)
-        pipeline.time()
-        _queue_page(pipeline, keys, "-inf", PAGE)
-        pipeline.hgetall(keys.allow)
-        epoch, rev, (seconds, microseconds), members, allowed = pipeline.execute()
+        epoch, rev, members, (seconds, microseconds), allowed = _read(client, keys, "-inf", PAGE, first=True)
     now_ms = int(seconds) * 1_000 + int(microseconds) // 1_000
     snapshot = Snapshot(_stamp(keys, epoch, rev), (), 0, decode_entries(allowed, now_ms), now_ms)
     snapshot.bans = _bans(settings, client, snapshot, members)
@@ -73,19 +69,37 @@ def _bans(
             return
         asked = 2 * asked if members[0][1] == end else PAGE  # so many bans with one end that they fill a page
         with translated(settings):
-            pipeline = client.pipeline(transaction=True)
-            pipeline.get(keys.epoch)
-            pipeline.get(keys.rev)
-            _queue_page(pipeline, keys, end, asked)
-            epoch, rev, members = pipeline.execute()
+            epoch, rev, members = _read(client, keys, end, asked)
         stamp = _stamp(keys, epoch, rev)
         if stamp.epoch != read.epoch or stamp.rev < read.rev:
-            raise StoreError("the ledger was replaced by another one while it was read")
+            raise StoreError(_REPLACED)
         read = stamp
 
 
-def _queue_page(pipeline: Any, keys: Keys, start: float | str, number: int) -> None:
+def _read(client: redis.Redis, keys: Keys, start: float | str, number: int, *, first: bool = False) -> list[Any]:
+    """Epoch, revision, a page of bans; of the first page also TIME and the allow-list. At one instant, if possible."""
+    pipeline = _queue(client.pipeline(transaction=True), keys, start, number, first=first)
+    try:
+        return list(pipeline.execute())
+    except redis.exceptions.OutOfMemoryError:
+        # A full Redis grants no MULTI, not even to read. The revision is read first: what changes after it is an event,
+        # and to apply it once more does no harm. Only a change of the whole ledger would.
+        pipeline = _queue(client.pipeline(transaction=False), keys, start, number, first=first)
+        pipeline.get(keys.epoch)
+        *found, epoch = pipeline.execute()
+        if epoch != found[0]:
+            raise StoreError(_REPLACED) from None
+        return found
+
+
+def _queue(pipeline: Any, keys: Keys, start: float | str, number: int, *, first: bool) -> Any:
+    pipeline.get(keys.epoch)
+    pipeline.get(keys.rev)
     pipeline.zrange(keys.bans, start, "+inf", byscore=True, offset=0, num=number, withscores=True)
+    if first:
+        pipeline.time()
+        pipeline.hgetall(keys.allow)
+    return pipeline
 
 
 def _stamp(keys: Keys, epoch: bytes | None, rev: bytes | None) -> Stamp:

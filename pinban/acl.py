@@ -16,9 +16,9 @@ from pathlib import Path
 from shared.errors import PinbanError
 from shared.keys import Keys
 
-#: What shows who we are, and whether Redis lives. CLIENT SETINFO is left out: a Redis before 7.2 does not start with
-#: it in the file, and redis-py takes no for an answer.
-_CONNECTION = "ping select client|setname"
+#: What shows who we are, whether Redis lives, and where it is when there are several. CLIENT SETINFO is left out: a
+#: Redis before 7.2 does not start with it in the file, and redis-py takes no for an answer.
+_CONNECTION = "ping select client|setname role cluster|slots"
 
 #: What a daemon writes its own hash with (shared/nodes.py).
 _NODE = "time multi exec hget hset pexpire"
@@ -29,7 +29,7 @@ _SCRIPTS = (
     " zadd zrem zcard zcount zscore zrange zrevrange zrangebyscore zremrangebyscore zremrangebyrank"
 )
 
-_RECEIVER = f"{_CONNECTION} {_NODE} {_SCRIPTS} evalsha script|load hgetall info xrange xrevrange"
+_RECEIVER = f"{_CONNECTION} asking {_NODE} {_SCRIPTS} evalsha script|load hgetall info xrange xrevrange"
 
 #: For people beside that: what the commands of `pinban` ask, and what one reads with redis-cli.
 _OPERATOR = f"{_RECEIVER} scan xlen zmscore ttl type strlen hlen exists dbsize subscribe unsubscribe acl|whoami acl|log"

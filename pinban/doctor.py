@@ -93,9 +93,6 @@ def _redis(client: redis.Redis) -> Iterator[Finding]:
     version = str(facts.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         yield Finding("bad", "redis", f"is version {version}; pinban needs 6.2 or newer")
-    policy = str(facts.get("maxmemory_policy", ""))
-    if policy.startswith("allkeys-"):
-        yield Finding("bad", "redis", f"maxmemory-policy {policy} may throw bans away; set volatile-ttl or noeviction")
     if not facts.get("maxmemory"):
         yield Finding("note", "redis", "maxmemory is not set: a flood of addresses takes what memory there is")
     if not facts.get("aof_enabled"):

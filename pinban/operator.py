@@ -19,6 +19,7 @@ from shared.addresses import Network, NetworkSet, counted_network, parse_network
 from shared.allow import AllowList, Entry, read_allow
 from shared.errors import AddressError, PinbanError
 from shared.keys import Keys
+from shared.memory import losses, read_memory
 from shared.nodes import Node, read_nodes
 from shared.secure import check_secrets
 from shared.settings import Settings
@@ -50,7 +51,7 @@ class Operator:
         """The ledger, every node, and what is wrong."""
         with understood(self._settings):
             now = now_ms(self._client)
-            pipeline = self._client.pipeline(transaction=True)
+            pipeline = self._client.pipeline(transaction=False)  # a full Redis grants no MULTI, not even to read
             pipeline.get(self._keys.epoch)
             pipeline.get(self._keys.rev)
             pipeline.zrange(self._keys.bans, 0, -1, withscores=True)
@@ -69,7 +70,7 @@ class Operator:
             "ledger": ledger,
             "nodes": [{"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **numbers(n.fields)} for n in nodes],
             "hot_rooms": sorted(self._ledger.hot_rooms()),
-            "problems": problems(ledger, nodes),
+            "problems": [*losses(read_memory(self._settings, self._client)), *problems(ledger, nodes)],
             "notes": notes(nodes),
         }
 

@@ -13,13 +13,13 @@ if standing > now and (ARGV[9] ~= 'lengthen' or standing >= untilms) then
   return {0, standing, tonumber(redis.call('GET', KEYS[3]) or 0)}
 end
 local simulate = ARGV[9] == 'simulate'
+redis.call('DEL', KEYS[2]) -- first: a full Redis grants this, and after a script's first write every other
 if standing <= now and not simulate then
   redis.call('INCR', KEYS[3])
   redis.call('PEXPIRE', KEYS[3], bantime + ARGV[8])
 end
 local strikes = tonumber(redis.call('GET', KEYS[3]) or 0)
 redis.call('ZADD', KEYS[1], untilms, network)
-redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], 'rule', rule, 'since', now, 'until', untilms, 'strikes', strikes, 'evidence', ARGV[4], 'by', ARGV[5])
 redis.call('PEXPIREAT', KEYS[2], untilms)
 redis.call('XADD', KEYS[6], 'MAXLEN', '~', 10000, '*', 'event', simulate and 'simulated' or 'ban', 'network', network, 'rule', rule,

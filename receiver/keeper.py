@@ -21,11 +21,15 @@ from receiver.station import Station
 from shared.allow import AllowList, read_allow
 from shared.errors import StoreError
 from shared.logs import Sparingly
+from shared.memory import losses, read_memory
 from shared.nodes import NodeWriter
 from shared.settings import Settings
 from shared.spared import Spared
 
 _EVERY_S = 1.0
+
+#: How often Redis is asked what may cost bans, s.
+_LOOK_EVERY_S = 60.0
 
 _log = logging.getLogger("pinban.receiver")
 
@@ -65,6 +69,7 @@ class Keeper(threading.Thread):
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=5.0)
         self._drops = 0
+        self._looked_at = -_LOOK_EVERY_S
         self.trouble = "Redis has not answered yet"  #: why this receiver cannot count now, or ""
 
     def stop(self) -> None:
@@ -78,6 +83,7 @@ class Keeper(threading.Thread):
             self._guarded(self._measure)
             self._guarded(self._report)
             self._guarded(self._learn)
+            self._guarded(self._look)
 
     def _guarded(self, chore: Callable[[], None]) -> None:
         try:
@@ -118,6 +124,14 @@ class Keeper(threading.Thread):
         for spared in self._learned.spared:
             spared.learn(AllowList(entries, redis_ms, now))
         self._learned.rooms.hot = self._ledger.hot_rooms()
+
+    def _look(self) -> None:
+        """Shout, once a minute, while Redis may lose what is in it."""
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_EVERY_S:
+            for loss in losses(read_memory(self._settings, self._client)):
+                _log.error("%s", loss)
+            self._looked_at = now
 
     def _adopt(self) -> None:
         """Take over slots whose worker is gone with work left in them."""

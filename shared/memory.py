@@ -1,0 +1,42 @@
+"""What Redis says of its memory, and what of that costs bans. Asks INFO, which needs no more than the right to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+
+from shared.settings import Settings
+from shared.store import translated
+
+#: From this share of maxmemory on an operator should know.
+_NEARLY_FULL = 0.9
+
+
+def read_memory(settings: Settings, client: redis.Redis) -> Mapping[str, Any]:
+    """The section `memory` of INFO; empty when an ACL forbids to ask. StoreError when Redis fails."""
+    with translated(settings):
+        try:
+            facts: Mapping[str, Any] = client.info("memory")
+        except redis.exceptions.NoPermissionError:
+            return {}
+    return facts
+
+
+def losses(memory: Mapping[str, Any]) -> list[str]:
+    """What in it loses bans or counts, now or soon; each with its remedy. Pure."""
+    policy = str(memory.get("maxmemory_policy", ""))
+    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+    found = []
+    if policy.startswith("allkeys-"):
+        found.append(f"Redis: maxmemory-policy {policy} may throw bans away; set volatile-ttl or noeviction")
+    if most and used >= most:
+        found.append(f"Redis is full: {_mib(used)} of {_mib(most)} used; raise maxmemory")
+    elif most and used >= _NEARLY_FULL * most:
+        found.append(f"Redis is nearly full: {_mib(used)} of {_mib(most)} used; raise maxmemory")
+    return found
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
