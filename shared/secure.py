@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,20 @@ from shared.configuration import password_of, secret_of
 from shared.errors import SettingsError
 from shared.settings import Settings
 
-#: What OpenSSL says, and what it means here; the first that fits.
+#: What redis-py says when OpenSSL fails, and what it means here; the first that fits.
 _TLS_REMEDIES = {
-    "mismatch, certificate is not valid for": "the server's certificate is for another name than redis.url has",
-    "certificate has expired": "the server's certificate has expired; renew it there",
-    "certificate is not yet valid": "the server's certificate is not valid yet; see the clocks",
-    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is signed by nobody we trust; see redis.ca_file",
-    "WRONG_VERSION_NUMBER": "it does not speak TLS on this port; see redis.url and redis.tls",
-    "ALERT_CERTIFICATE_EXPIRED": "it refuses our certificate, which has expired; renew redis.cert_file",
-    "ALERT": "it refuses our certificate, or that there is none; see redis.cert_file and redis.key_file",
+    r"mismatch, certificate is not valid for": "the server's certificate is for another name than redis.url has",
+    r"certificate has expired": "the server's certificate has expired; renew it there",
+    r"certificate is not yet valid": "the server's certificate is not valid yet; see the clocks",
+    r"CERTIFICATE_VERIFY_FAILED": "the server's certificate is signed by nobody we trust; see redis.ca_file",
+    r"SSL: WRONG_VERSION_NUMBER": "it does not speak TLS on this port; see redis.url and redis.tls",
+    r"SSL: \w+ALERT_CERTIFICATE_EXPIRED": "it refuses our certificate, which has expired; renew redis.cert_file",
+    r"SSL: \w+ALERT|EOF occurred in violation of protocol": (
+        "it refuses our certificate, or that there is none; see redis.cert_file and redis.key_file"
+    ),
+    r":\d+\. (No such file|Permission denied)": (
+        "redis.ca_file, redis.cert_file or redis.key_file cannot be read; make them readable for this user"
+    ),
 }
 
 
@@ -127,4 +133,4 @@ def check_secrets(settings: Settings) -> None:
 
 def tls_remedy(text: str) -> str:
     """What an error of TLS means, or "" when it is none."""
-    return next((remedy for sign, remedy in _TLS_REMEDIES.items() if sign in text and "SSL" in text), "")
+    return next((remedy for sign, remedy in _TLS_REMEDIES.items() if re.search(sign, text)), "")
