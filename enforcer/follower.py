@@ -50,6 +50,7 @@ class Follower(threading.Thread):
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
         self._rest_s = 0.0
+        self.moved_at = time.monotonic()  #: when the loop last came round, s
         self.heard_at: float | None = None  #: when the last message came, s of the monotonic clock
         self.trouble = "not connected yet"  #: why we do not follow now, or ""
 
@@ -61,6 +62,7 @@ class Follower(threading.Thread):
         """Follow; after any failure rest and begin anew with a snapshot."""
         be_quick()
         while not self._stopping.is_set():
+            self.moved_at = time.monotonic()
             try:
                 self._follow()
             except (StoreError, FirewallError) as error:
@@ -115,6 +117,7 @@ class Follower(threading.Thread):
 
     def _events(self, channel: redis.client.PubSub) -> list[bytes]:
         """What has arrived, after waiting for it for a moment."""
+        self.moved_at = time.monotonic()
         events: list[bytes] = []
         message = channel.get_message(timeout=0.5)
         while message is not None:

@@ -44,6 +44,7 @@ class Keeper(threading.Thread):
         self._writer = NodeWriter(settings, client, settings.enforcer.node, secrets.token_hex(4))
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
+        self.moved_at = time.monotonic()  #: when the loop last came round, s
 
     def stop(self) -> None:
         """End the loop."""
@@ -53,6 +54,7 @@ class Keeper(threading.Thread):
         """Keep house."""
         checked_at, took_s = time.monotonic(), 0.0
         while not self._stopping.is_set():
+            self.moved_at = time.monotonic()
             try:
                 rested_s = time.monotonic() - checked_at
                 due = rested_s >= max(_CHECK_EVERY_S, _REST * took_s)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
+import time
 
 from enforcer.agent import Agent
 from enforcer.firewall import Firewall
@@ -16,12 +18,17 @@ from enforcer.firewall.nftables import NftablesFirewall
 from enforcer.firewall.nftables_watch import NftWatch
 from enforcer.follower import Follower
 from enforcer.keeper import Keeper
+from enforcer.service import Service
 from shared import logs
 from shared.configuration import load
 from shared.errors import PinbanError
+from shared.privileges import CAP_NET_ADMIN, CAP_NET_RAW, keep_only
 from shared.secure import check_secrets
 from shared.settings import Settings
 from shared.spared import Spared, names_of
+
+#: A thread that has not come round for this long is stuck, s; a lock of the tables is waited for twice 20 s.
+STUCK_S = 90.0
 
 _log = logging.getLogger("pinban.enforcer")
 
@@ -36,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(options.config)
         choice = choose(settings)
+        keep_only((CAP_NET_ADMIN, CAP_NET_RAW))
+        for variable in [name for name in os.environ if name.startswith("PINBAN_")]:
+            del os.environ[variable]  # one may hold a password, and the programs that we start need none
         if options.disarm:
             disarm(settings, choice.backend)
             return 0
@@ -54,6 +64,7 @@ def run(settings: Settings, firewall: Firewall, why: str) -> int:
     """
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread, so that they wait for us alone
+    service = Service()
     names = names_of(settings)
     names.start()
     spared = Spared(settings, names)
@@ -69,7 +80,11 @@ def run(settings: Settings, firewall: Firewall, why: str) -> int:
     keeper.start()
     if watch:
         watch.start()
-    signal.sigwait(signals)
+    service.tell("armed; reads the ledger", "READY=1")
+    while signal.sigtimedwait(signals, service.every_s) is None:
+        well = all(thread.is_alive() and time.monotonic() - thread.moved_at < STUCK_S for thread in (follower, keeper))
+        service.tell(follower.trouble or f"follows the ledger, revision {agent.applied[1]}", *["WATCHDOG=1"] * well)
+    service.tell("stops; protection stays in place", "STOPPING=1")
     follower.stop()
     keeper.stop()
     follower.join(3.0)

@@ -14,6 +14,7 @@ from receiver.worker import Health, IngestWorker
 from shared import logs
 from shared.configuration import load
 from shared.errors import SettingsError
+from shared.privileges import keep_only
 from shared.secure import check_secrets
 from shared.settings import Settings
 
@@ -98,6 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         print(f"pinban-receiver: {error}", file=sys.stderr)
         return 2
+    keep_only(())  # the sockets are ours already
     announce(settings)
     ReceiverApplication(station, options.config).run()
     return 0

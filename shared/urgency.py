@@ -6,7 +6,7 @@ import contextlib
 import os
 
 #: Above every ordinary process and below everything else that is real-time, sched(7).
-_PRIORITY = 1
+PRIORITY = 1
 
 
 def be_quick(pid: int = 0) -> None:
@@ -17,7 +17,7 @@ def be_quick(pid: int = 0) -> None:
     the kernel leaves the others 5 % of each second whatever happens (sched_rt_runtime_us). Refused, all works as
     well, a little later on a busy host.
     """
-    _schedule(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, _PRIORITY)
+    _schedule(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, PRIORITY)
 
 
 def be_ordinary() -> None:
