@@ -6,7 +6,6 @@ dependency for forty lines. What a daemon starts afterwards inherits no more tha
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import logging
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from shared.urgency import PRIORITY
 
 #: linux/capability.h
-CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
+CAP_NET_ADMIN, CAP_NET_RAW, _CAP_SYS_NICE = 12, 13, 23
 _VERSION_3 = 0x20080522
 
 #: linux/prctl.h
@@ -41,20 +40,27 @@ class _Data(ctypes.Structure):
 def keep_only(capabilities: Collection[int]) -> None:
     """Keep these capabilities, of those that we have, and none else; for us and for all that we start.
 
-    The right to real-time priority stays, as a limit (RLIMIT_RTPRIO) in place of CAP_SYS_NICE. A kernel that refuses
-    is a warning: a daemon with too many rights is better than none.
+    The right to real-time priority stays: as a limit (RLIMIT_RTPRIO), or as CAP_SYS_NICE where that cannot be set. A
+    kernel that refuses is a warning: a daemon with too many rights is better than none.
     """
     try:
-        _keep_only(capabilities)
+        _keep_only(capabilities if _limit_allows() else {*capabilities, _CAP_SYS_NICE})
     except OSError as error:
         _log.warning("keeps more rights than it needs: %s; start it by a user of its own", error)
 
 
-def _keep_only(capabilities: Collection[int]) -> None:
-    with contextlib.suppress(ValueError, OSError):  # without CAP_SYS_RESOURCE it is as it was set for us
-        soft, hard = resource.getrlimit(resource.RLIMIT_RTPRIO)
-        if -1 not in (soft, hard):
+def _limit_allows() -> bool:
+    """Whether threads may become real-time without a capability from now on; raising the limit takes one itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_RTPRIO)
+    if resource.RLIM_INFINITY not in (soft, hard):
+        try:
             resource.setrlimit(resource.RLIMIT_RTPRIO, (max(soft, PRIORITY), max(hard, PRIORITY)))
+        except (ValueError, OSError):
+            return False
+    return True
+
+
+def _keep_only(capabilities: Collection[int]) -> None:
     for number in range(int(_LAST_CAP.read_text()) + 1):
         if number not in capabilities:
             _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)  # refused without CAP_SETPCAP: then we are not root

@@ -1,0 +1,156 @@
+"""The files for systemd: they name what there is, grant what is needed, and nothing more."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from shared.configuration import described_keys
+from shared.settings import Settings
+from shared.urgency import PRIORITY
+from tests.lab.process import ROOT
+
+FOLDER = ROOT / "systemd"
+UNITS = ("pinban-receiver", "pinban-enforcer")
+
+#: Every directive that the units use, spelled as in systemd.unit(5), systemd.service(5), systemd.exec(5),
+#: systemd.resource-control(5) and systemd.kill(5): systemd ignores, with a line in its log, what it does not know.
+KNOWN = {
+    "Unit": {"Description", "After", "Before", "Wants", "StartLimitIntervalSec"},
+    "Service": {
+        "Type", "NotifyAccess", "ExecStart", "ExecReload", "KillMode", "Restart", "RestartSec", "WatchdogSec",
+        "TimeoutStartSec", "TimeoutStopSec", "User", "Group", "AmbientCapabilities", "CapabilityBoundingSet",
+        "LimitRTPRIO", "RuntimeDirectory", "RuntimeDirectoryMode", "LoadCredential", "Environment", "NoNewPrivileges",
+        "ProtectSystem", "ReadWritePaths", "ProtectHome", "PrivateTmp", "PrivateDevices", "ProtectClock",
+        "ProtectControlGroups", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules",
+        "ProtectKernelTunables", "ProtectProc", "RestrictAddressFamilies", "RestrictNamespaces", "RestrictSUIDSGID",
+        "LockPersonality", "MemoryDenyWriteExecute", "RemoveIPC", "SystemCallArchitectures", "SystemCallFilter",
+        "SystemCallErrorNumber", "UMask",
+    },
+    "Install": {"WantedBy"},
+}  # fmt: skip
+
+#: What systemd.exec(5) calls hardening and costs neither of them anything they do.
+HARDENED = {
+    "NoNewPrivileges": "yes",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelTunables": "yes",
+    "ProtectControlGroups": "yes",
+    "RestrictNamespaces": "yes",
+    "RestrictSUIDSGID": "yes",
+    "LockPersonality": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "SystemCallArchitectures": "native",
+    "SystemCallFilter": "@system-service",
+}
+
+
+def sections(path: Path) -> dict[str, dict[str, str]]:
+    """Section -> directive -> value; each directive is there once."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    section = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            section = line.strip("[]")
+            continue
+        key, equals, value = line.partition("=")
+        assert equals, line
+        assert key not in found[section], line
+        found[section][key] = value
+    return found
+
+
+def service(name: str) -> dict[str, str]:
+    return sections(FOLDER / f"{name}.service")["Service"]
+
+
+def lines(path: str) -> list[list[str]]:
+    text = (FOLDER / path).read_text(encoding="utf-8")
+    return [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_knows_its_program_and_systemd_knows_its_words(name: str) -> None:
+    unit = sections(FOLDER / f"{name}.service")
+    assert unit.keys() == KNOWN.keys()
+    for section, directives in unit.items():
+        assert directives.keys() <= KNOWN[section]
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    program, *arguments = unit["Service"]["ExecStart"].split()
+    assert Path(program).name == name
+    assert name in scripts
+    assert arguments == ["-c", "/etc/pinban/pinban.toml"]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_is_ready_when_it_says_so_starts_again_always_and_is_hardened(name: str) -> None:
+    told = service(name)
+    assert (told["Type"], told["NotifyAccess"], told["Restart"]) == ("notify", "main", "always")
+    assert sections(FOLDER / f"{name}.service")["Unit"]["StartLimitIntervalSec"] == "0"
+    assert told.items() >= HARDENED.items()
+    assert int(told["LimitRTPRIO"]) == PRIORITY
+    assert "RestrictRealtime" not in told
+    assert set(told["RestrictAddressFamilies"].split()) == {"AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_reads_its_password_from_a_credential(name: str) -> None:
+    told = service(name)
+    credential, _, source = told["LoadCredential"].partition(":")
+    variable, _, path = told["Environment"].partition("=")
+    keys = {"PINBAN_" + key.replace(".", "_").upper() for key, _ in described_keys()}
+    assert variable in keys
+    assert path == f"%d/{credential}"
+    assert source.startswith("/etc/pinban/")
+
+
+def test_each_runs_as_a_user_of_its_own_with_no_right_too_many() -> None:
+    receiver, enforcer = (service(name) for name in UNITS)
+    assert receiver["CapabilityBoundingSet"] == receiver["AmbientCapabilities"] == ""
+    assert enforcer["CapabilityBoundingSet"] == enforcer["AmbientCapabilities"] == "CAP_NET_ADMIN CAP_NET_RAW"
+    for name, told in zip(UNITS, (receiver, enforcer), strict=True):
+        assert told["User"] == told["Group"] == name
+        assert ["u", name, "-"] in [line[:3] for line in lines(f"sysusers.d/{name}.conf")]
+    group = Settings().receiver.socket_group
+    assert ["m", "pinban-receiver", group] in lines("sysusers.d/pinban-receiver.conf")
+
+
+def test_an_enforcer_may_take_the_lock_of_the_tables_and_write_nothing_else() -> None:
+    assert service("pinban-enforcer")["ReadWritePaths"] == "-/run/xtables.lock"
+    assert lines("tmpfiles.d/pinban-enforcer.conf") == [
+        ["f", "/run/xtables.lock", "0660", "root", "pinban-enforcer", "-"]
+    ]
+
+
+def test_an_enforcer_is_armed_before_nginx_and_after_whoever_may_flush() -> None:
+    unit = sections(FOLDER / "pinban-enforcer.service")["Unit"]
+    assert unit["Before"] == "nginx.service"
+    assert {"nftables.service", "netfilter-persistent.service", "docker.service"} <= set(unit["After"].split())
+    assert "ExecStop" not in service("pinban-enforcer"), "stopping leaves protection in place"
+
+
+def test_a_receiver_reloads_by_a_hangup() -> None:
+    assert service("pinban-receiver")["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
+def test_the_kernel_gives_the_buffer_that_a_receiver_asks_for() -> None:
+    [setting] = lines("sysctl.d/pinban-receiver.conf")
+    assert setting == ["net.core.rmem_max", "=", str(Settings().receiver.receive_buffer)]
+
+
+def test_the_modules_of_all_that_the_rules_use_are_loaded_beforehand() -> None:
+    loaded = {line[0] for line in lines("modules-load.d/pinban-enforcer.conf")}
+    source = (ROOT / "enforcer" / "firewall" / "rules.py").read_text()
+    matches = set(re.findall(r'create_match\("(\w+)"\)', source))
+    assert {f"xt_{match}" for match in matches} <= loaded | {"xt_tcp", "xt_udp"}
+    assert {"ip_tables", "ip6_tables", "iptable_filter", "ip6table_filter", "ip_set_hash_net"} <= loaded
