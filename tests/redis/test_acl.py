@@ -302,6 +302,22 @@ def test_a_missing_right_is_one_line_a_while_and_heals(host: OneHost, client: re
         assert "Traceback" not in log
 
 
+def test_an_enforcer_that_may_only_read_enforces_as_always(host: OneHost, client: redis.Redis) -> None:
+    """What docs/redis.md advises for Redis 6.2, which has no rights to read alone."""
+    keys = (KEYS.epoch, KEYS.rev, KEYS.bans, KEYS.allow)
+    change(client, "enforcer-rp1", "resetkeys", *(f"~{key}" for key in keys), "-hset", "-pexpire")
+    try:
+        host.fail("203.0.113.31", 5)
+        host.await_ban("203.0.113.31")
+        host.enforcer.stop()
+        host.namespace.run(["ipset", "flush", "pinban4"])
+        host.enforcer.start()
+        host.await_ban("203.0.113.31")
+    finally:
+        own = f"%RW~{KEYS.node('rp1')}"
+        change(client, "enforcer-rp1", "resetkeys", *(f"%R~{key}" for key in keys), own, "+hset", "+pexpire")
+
+
 def test_a_password_changes_under_running_daemons(host: OneHost, place: Path, client: redis.Redis) -> None:
     """First in Redis, which then cuts who has the old one, then in the files: no restart."""
     host.enforcer.stop()  # what it says of an earlier test would keep it from saying more for ten seconds
