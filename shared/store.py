@@ -42,6 +42,27 @@ _KEEPALIVE = {
     socket.TCP_USER_TIMEOUT: 10_000,
 }
 
+#: What an error means to whoever has to mend it; the first that fits, because some are kinds of others.
+_REMEDIES: dict[type[Exception] | tuple[type[Exception], ...], str] = {
+    UnreadableError: "{}",
+    redis.exceptions.AuthenticationError: "refuses our password ({}); see redis.username and redis.password_file",
+    redis.exceptions.NoPermissionError: "its ACL forbids this ({}); write its ACL file anew with pinban acl",
+    redis.exceptions.OutOfMemoryError: "is full ({}); raise maxmemory",
+    redis.exceptions.TimeoutError: "did not answer in time ({})",
+    MasterNotFoundError: (
+        "no sentinel names a master that is up ({}); a failover takes some seconds, else see redis.url"
+    ),
+    redis.exceptions.ReadOnlyError: "is a replica ({}); redis.url must name the master, or sentinels that know it",
+    redis.exceptions.ClusterDownError: (
+        "the cluster is not complete ({}); a failover takes some seconds, else see CLUSTER INFO"
+    ),
+    (redis.exceptions.TryAgainError, redis.exceptions.AskError): (
+        "is moving what we need to another node ({}); if that stopped, redis-cli --cluster fix goes on"
+    ),
+    redis.exceptions.BusyLoadingError: "is loading its data; it will be ready by itself",
+    redis.exceptions.ConnectionError: "cannot be reached ({}); is it running, is redis.url right?",
+}
+
 
 def connect(settings: Settings, who: str, timeout_s: float) -> redis.Redis:
     """A client that connects at its first command. StoreError is raised by `translated`, SettingsError here.
@@ -128,30 +149,9 @@ def _options(settings: Settings, who: str, timeout_s: float) -> dict[str, Any]:
 
 def _remedy(error: redis.exceptions.RedisError) -> str:
     text = " ".join(str(error).split())[:200]
-    match error:
-        case UnreadableError():
-            return text
-        case redis.exceptions.AuthenticationError():
-            return f"refuses our password ({text}); see redis.username and redis.password_file"
-        case _ if isinstance(error, redis.exceptions.NoPermissionError) or "user executing the script can't" in text:
-            return f"its ACL forbids this ({text}); write its ACL file anew with pinban acl"
-        case redis.exceptions.OutOfMemoryError():
-            return f"is full ({text}); raise maxmemory"
-        case redis.exceptions.TimeoutError():
-            return f"did not answer in time ({text})"
-        case MasterNotFoundError():
-            return f"no sentinel names a master that is up ({text}); a failover takes some seconds, else see redis.url"
-        case redis.exceptions.ReadOnlyError():
-            return f"is a replica ({text}); redis.url must name the master, or sentinels that know it"
-        case redis.exceptions.ClusterDownError():
-            return f"the cluster is not complete ({text}); a failover takes some seconds, else see CLUSTER INFO"
-        case redis.exceptions.TryAgainError() | redis.exceptions.AskError():
-            return f"is moving what we need to another node ({text}); if that stopped, redis-cli --cluster fix goes on"
-        case redis.exceptions.BusyLoadingError():
-            return "is loading its data; it will be ready by itself"
-        case redis.exceptions.ConnectionError() if remedy := tls_remedy(text):
-            return f"{remedy} ({text})"
-        case redis.exceptions.ConnectionError():
-            return f"cannot be reached ({text}); is it running, is redis.url right?"
-        case _:
-            return text or type(error).__name__
+    if "user executing the script can't" in text:
+        error = redis.exceptions.NoPermissionError(text)
+    if isinstance(error, redis.exceptions.ConnectionError) and (remedy := tls_remedy(text)):
+        return f"{remedy} ({text})"
+    found = next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), "")
+    return found.format(text) or text or type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -33,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield site
 
 
-def to(url: str, **more: str) -> Settings:
+def to(url: str, **more: Any) -> Settings:
     return msgspec.structs.replace(Settings(), redis=Redis(url=url, **more), ignoreself=False)
 
 
