@@ -8,9 +8,10 @@ import pytest
 
 from shared.configuration import load
 from shared.errors import SettingsError
+from shared.secure import check_secrets
 from shared.servers import Servers, parse_servers
 from shared.settings import Redis, Settings
-from shared.store import connect, shown_url
+from shared.store import shown_url
 
 
 @pytest.mark.parametrize(
@@ -70,4 +71,4 @@ def test_a_sentinels_password_file_that_cannot_be_read_is_named(tmp_path: Path) 
     missing = tmp_path / "missing"
     redis = Redis(url="sentinel://h1/house", sentinel_password_file=str(missing))
     with pytest.raises(SettingsError, match=r"redis\.sentinel_password_file = .*missing.* cannot be read"):
-        connect(Settings(redis=redis), "test", 0.1)
+        check_secrets(Settings(redis=redis))
