@@ -86,6 +86,7 @@ def _read(client: redis.Redis, keys: Keys, start: float | str, number: int, *, f
         # and to apply it once more does no harm. Only a change of the whole ledger would.
         pipeline = _queue(client.pipeline(transaction=False), keys, start, number, first=first)
         pipeline.get(keys.epoch)
+        found: list[Any]
         *found, epoch = pipeline.execute()
         if epoch != found[0]:
             raise StoreError(_REPLACED) from None

@@ -13,7 +13,7 @@ from enforcer.agent import Agent
 from enforcer.firewall import Firewall
 from enforcer.firewall.choose import Choice, decide, hand_over, iptables_traces, look, nftables_traces
 from enforcer.firewall.dry_run import DryRunFirewall
-from enforcer.firewall.iptables import IptablesFirewall
+from enforcer.firewall.iptables import IptablesFirewall, load_modules
 from enforcer.firewall.nftables import NftablesFirewall
 from enforcer.firewall.nftables_watch import NftWatch
 from enforcer.follower import Follower
@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(options.config)
         choice = choose(settings)
+        if choice.backend == "iptables":
+            load_modules()
         keep_only((CAP_NET_ADMIN, CAP_NET_RAW))
         for variable in [name for name in os.environ if name.startswith("PINBAN_")]:
             del os.environ[variable]  # one may hold a password, and the programs that we start need none

@@ -5,6 +5,7 @@ sets (ipset)  <-  rules in an own chain of the legacy filter tables  <-  a jump 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -35,6 +36,18 @@ _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,13}")
 _IPV6_ADDRESSES = Path("/proc/thread-self/net/if_inet6")
 
 _log = logging.getLogger("pinban.enforcer")
+
+
+def load_modules() -> None:
+    """Load what the rules need, if it is missing and this process may: libiptc does not have the kernel load it."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            ["modprobe", "-aq", "ip_tables", "ip6_tables", "iptable_filter", "ip6table_filter", "ip_set", "xt_set"],
+            env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
+            capture_output=True,
+            timeout=RULES_S,
+            check=False,
+        )
 
 
 class IptablesFirewall:

@@ -130,7 +130,7 @@ def test_an_enforcer_that_may_not_take_the_lock_says_so_in_one_line(place: Path)
     with OneHost(place / "host", start=False) as host:
         done = host.namespace.run([*lock_of_group(place, 0), *TWO_RIGHTS, *host.enforcer.argv], check=False)
     assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
+    [_] = [line for line in done.stderr.splitlines() if " INFO " not in line]
     assert "cannot lock /run/xtables.lock" in done.stderr
 
 
