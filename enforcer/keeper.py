@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from importlib.metadata import version
 
 from enforcer.agent import Agent
+from enforcer.beats import Beats
 from enforcer.firewall import Room
 from enforcer.follower import Follower
 from shared.errors import FirewallError, StoreError
@@ -33,15 +33,18 @@ _log = logging.getLogger("pinban.enforcer")
 class Keeper(threading.Thread):
     """Runs until told to stop."""
 
-    def __init__(self, settings: Settings, agent: Agent, follower: Follower, backend: str, why: str) -> None:
+    def __init__(
+        self, settings: Settings, agent: Agent, follower: Follower, backend: str, why: str, beats: Beats
+    ) -> None:
         super().__init__(name="keeper", daemon=True)
         self._settings = settings
         self._agent = agent
         self._follower = follower
         self._backend = backend
         self._backend_why = why
+        self._beats = beats
         client = connect(settings, f"keeper-{settings.enforcer.node}", HASTY_S)
-        self._writer = NodeWriter(settings, client, settings.enforcer.node, secrets.token_hex(4))
+        self._writer = NodeWriter(settings, client, settings.enforcer.node, beats.instance, beats.clock)
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
         self.moved_at = time.monotonic()  #: when the loop last came round, s
@@ -104,6 +107,9 @@ class Keeper(threading.Thread):
             "unfit": self._agent.unfit,
             "beat_age_ms": -1 if heard_at is None else int((time.monotonic() - heard_at) * 1_000),
             "trouble": "; ".join(filter(None, (self._follower.trouble, found))),
+            "beats_sent": self._beats.sent,
+            "beat_every_ms": self._beats.every_ms,
+            "beat_trouble": self._beats.trouble,
         }
         for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared"):
             fields[name] = self._agent.tally[name]

@@ -10,6 +10,7 @@ import sys
 import time
 
 from enforcer.agent import Agent
+from enforcer.beats import Beats
 from enforcer.firewall import Firewall
 from enforcer.firewall.choose import Choice, decide, hand_over, iptables_traces, look, nftables_traces
 from enforcer.firewall.dry_run import DryRunFirewall
@@ -75,18 +76,21 @@ def run(settings: Settings, firewall: Firewall, why: str) -> int:
     replace_others(settings, firewall)
     watch = NftWatch(firewall, agent.check_wanted.set) if isinstance(firewall, NftablesFirewall) else None
     follower = Follower(settings, agent)
-    keeper = Keeper(settings, agent, follower, firewall.name, why)
+    beats = Beats(settings)
+    keeper = Keeper(settings, agent, follower, firewall.name, why, beats)
     _log.info("armed with %s: chains %s, ports %s; node %s", firewall.name, ", ".join(settings.enforcer.chains),
               settings.enforcer.ports, settings.enforcer.node)  # fmt: skip
     follower.start()
     keeper.start()
     if watch:
         watch.start()
+    beats.start()
     service.tell("armed; reads the ledger", "READY=1")
     while signal.sigtimedwait(signals, service.every_s) is None:
         well = all(thread.is_alive() and time.monotonic() - thread.moved_at < STUCK_S for thread in (follower, keeper))
         service.tell(follower.trouble or f"follows the ledger, revision {agent.applied[1]}", *["WATCHDOG=1"] * well)
     service.tell("stops; protection stays in place", "STOPPING=1")
+    beats.stop()
     follower.stop()
     keeper.stop()
     follower.join(3.0)

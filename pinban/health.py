@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from receiver.routes import Route, faults, never_answered
 from shared.durations import Milliseconds
 from shared.nodes import Node
 
@@ -12,7 +13,7 @@ from shared.nodes import Node
 SETTLED_MS = 3_000
 
 
-def problems(ledger: Mapping[str, Any], nodes: list[Node]) -> list[str]:
+def problems(ledger: Mapping[str, Any], nodes: list[Node], routes: Sequence[Route] = ()) -> list[str]:
     """What is wrong now, worst first."""
     found = [f"{n.name} has been silent for {Milliseconds(n.silent_ms)}" for n in nodes if not n.alive]
     alive = [n for n in nodes if n.alive]
@@ -26,16 +27,18 @@ def problems(ledger: Mapping[str, Any], nodes: list[Node]) -> list[str]:
             found.append(f"{node.name}: {fields['trouble']}")
         elif fields.get("kind") == "enforcer" and _behind(fields, ledger):
             found.append(f"{node.name} is at revision {fields.get('applied_rev')}, the ledger at {ledger['rev']}")
-    return found
+    return found + [fault.text for fault in faults(routes, nodes)]
 
 
-def notes(nodes: list[Node]) -> list[str]:
+def notes(nodes: list[Node], routes: Sequence[Route] = ()) -> list[str]:
     """What happened since the daemons started and an operator may want to know."""
     found = []
     for node in nodes:
         fields = numbers(node.fields)
         if fields.get("backend") == "dry-run":
             found.append(f"{node.name} enforces nothing: backend dry-run")
+        if why := node.alive and never_answered(node, routes):
+            found.append(f"{node.name}: {why}; include nginx/pinban.conf, or set enforcer.beat_url = \"\"")
         for name, meaning in (
             ("drops", "datagrams lost, the sockets' buffers being full"),
             ("queue_dropped", "failures lost, the queue being full while Redis was away"),

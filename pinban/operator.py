@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pinban.health import notes, numbers, problems
+from receiver.beats import read_routes
 from receiver.counts import Counts
 from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network, NetworkSet, counted_network, parse_network
@@ -65,13 +66,20 @@ class Operator:
                 "bans": standing,
                 "unchanged_ms": max(now - changed, 0),
             }
+        routes = read_routes(self._settings, self._client)
         nodes = read_nodes(self._settings, self._client)
         return {
             "ledger": ledger,
             "nodes": [{"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **numbers(n.fields)} for n in nodes],
             "hot_rooms": sorted(self._ledger.hot_rooms()),
-            "problems": [*losses(read_memory(self._settings, self._client)), *problems(ledger, nodes)],
-            "notes": notes(nodes),
+            "log": [
+                {"rp": r.rp, "receiver": r.receiver, "silent_ms": r.silent_ms}
+                | {"beats": len(r.window), "missing": r.missing, "lag_ms": r.lag_ms}
+                for r in routes
+                if any(n.name == r.rp for n in nodes)  # of names that nobody knows there may be many
+            ],
+            "problems": [*losses(read_memory(self._settings, self._client)), *problems(ledger, nodes, routes)],
+            "notes": notes(nodes, routes),
         }
 
     def bans(self) -> list[Row]:

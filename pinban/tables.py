@@ -92,6 +92,21 @@ def show_status(report: dict[str, Any]) -> None:
         ],
         "no daemon has reported in the last day",
     )
+    if report["log"]:
+        print_table(
+            ("log of", "read by", "last beat", "missing", "lag"),
+            [
+                (
+                    route["rp"],
+                    route["receiver"],
+                    f"{Milliseconds(route['silent_ms'])} ago",
+                    f"{route['missing']} of {route['beats']}",
+                    "" if route["lag_ms"] is None else Milliseconds(route["lag_ms"]),
+                )
+                for route in report["log"]
+            ],
+            "",
+        )
     for room in report["hot_rooms"]:
         click.secho(f"  room {room} is under attack", fg="yellow")
     for note in report["notes"]:

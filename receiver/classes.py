@@ -9,6 +9,7 @@ import msgspec
 from receiver import lines, syslog
 from receiver.paths import LONGEST_ALIAS
 from shared.addresses import IPV6_PREFIX, Network, counted_network
+from shared.beats import Beat, parse_beat
 from shared.errors import AddressError
 from shared.settings import Receiver
 
@@ -22,6 +23,7 @@ class Class(StrEnum):
     REGISTRATION = "registration"  #: a device's credentials were refused
     JOINED = "joined"  #: a PIN was tried and accepted
     OTHER = "other"  #: any other request
+    BEAT = "beat"  #: no request of a client: an enforcer tries the way of the log
     MALFORMED = "malformed"  #: not a line that pinban reads
 
 
@@ -41,6 +43,7 @@ class Line(msgspec.Struct, frozen=True):
     network: Network | None = None  #: the network that would be counted
     alias: str | None = None  #: decoded, lower case, at most LONGEST_ALIAS characters
     id: str = ""  #: nginx's request id, or "": the same id is the same failure
+    beat: Beat | None = None
 
 
 _MALFORMED = Line(Class.MALFORMED)
@@ -59,6 +62,10 @@ class Classifier:
         fields = lines.parse(syslog.message(datagram))
         if fields is None:
             return _MALFORMED
+        if fields.kind == "beat":
+            # The snippet lets none of another client become a beat; where it was edited, here is the second look.
+            beat = parse_beat(fields.alias or "") if fields.address.startswith("127.") else None
+            return Line(Class.BEAT, beat=beat) if beat else _MALFORMED
         try:
             network = counted_network(fields.address, *self._prefixes)
         except AddressError:

@@ -9,7 +9,7 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from socket import socket
 
 from receiver.classes import Class, Line
@@ -19,6 +19,7 @@ from receiver.inbox import sender_address
 from receiver.journal import Journal, Slot
 from receiver.rulebook import Rulebook
 from shared.addresses import NetworkSet, parse_network
+from shared.beats import Beat
 from shared.errors import AddressError
 from shared.logs import Sparingly
 from shared.settings import Settings
@@ -37,11 +38,18 @@ _SENDERS = 1_024
 _log = logging.getLogger("pinban.receiver")
 
 
+def _no_matter(_: Beat) -> None:
+    """Of no use to whoever sorts without keeping watch."""
+
+
 class Sorter:
     """Turns the datagrams of an inbox into outcomes and failures."""
 
-    def __init__(self, settings: Settings, rulebook: Rulebook, spared: Spared) -> None:
-        """`spared` is asked by the thread that sorts, and by no other."""
+    def __init__(
+        self, settings: Settings, rulebook: Rulebook, spared: Spared, note: Callable[[Beat], None] = _no_matter
+    ) -> None:
+        """`spared` is asked by the thread that sorts, and by no other; `note` is told of each beat."""
+        self._note = note
         self._rulebook = rulebook
         self._trusted = NetworkSet(settings.receiver.senders)
         self._spared = spared
@@ -73,6 +81,8 @@ class Sorter:
         if line.meaning is Class.MALFORMED:
             self._sparingly.warning("malformed", "cannot read a line of %s: %r", sender, (data or b"")[:200])
             return line.meaning, None
+        if line.beat is not None:
+            self._note(line.beat)
         joined = line.meaning is Class.JOINED and rule is None and self._forgives
         if line.network is None or (rule is None and not joined):
             return line.meaning, None

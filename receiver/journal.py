@@ -16,6 +16,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from receiver.inbox import Inbox
@@ -32,7 +33,7 @@ MAX_ATTEMPTS = 2
 #: What becomes of datagrams at once. `tail` and `batch` are the journal's own: records queued, batches done.
 INTAKE = (
     "tail", "batch", "received", "refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt",
-    "unknown_alias", "registration", "joined", "other",
+    "unknown_alias", "registration", "joined", "other", "beat",
 )  # fmt: skip
 
 #: What becomes of queued failures. `head` is the journal's own: records taken out.
@@ -160,6 +161,7 @@ class Journal:
         memory = memoryview(mmap.mmap(self._file, slots * size))
         # The name keeps the ids of two runs apart: a restarted receiver counts anew.
         self.name = secrets.token_hex(4)
+        self.made_at = time.monotonic()  #: when the receiver started, s
         self.slots = [Slot(memory[i * size : (i + 1) * size], f"{self.name}.{i}") for i in range(slots)]
 
     def claim(self, slot: Slot) -> bool:
@@ -176,6 +178,14 @@ class Journal:
     def release(self, slot: Slot) -> None:
         """Give the slot back."""
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self.slots.index(slot))
+
+    def foremost(self) -> bool:
+        """Whether this process speaks for the receiver where one voice is enough: one worker does, while it lives."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, len(self.slots))
+        except BlockingIOError:
+            return False
+        return True
 
     def totals(self) -> dict[str, int]:
         """The outcomes of every datagram since the receiver started; `failures`, all ever queued, and `queued`,

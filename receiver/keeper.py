@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import redis
 
+from receiver.beats import Watch
 from receiver.counter import Counter
 from receiver.ingest import Ingest, Sorter, recover
 from receiver.ledger import Ledger
@@ -54,6 +55,7 @@ class Keeper(threading.Thread):
         counter: Counter,
         sorter: Sorter,
         learned: Learned,
+        watch: Watch,
     ) -> None:
         super().__init__(name="keeper", daemon=True)
         self._settings = settings
@@ -66,6 +68,7 @@ class Keeper(threading.Thread):
         self._counter = counter
         self._sorter = sorter
         self._learned = learned
+        self._watch = watch
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=5.0)
         self._drops = 0
@@ -73,8 +76,9 @@ class Keeper(threading.Thread):
         self.trouble = "Redis has not answered yet"  #: why this receiver cannot count now, or ""
 
     def stop(self) -> None:
-        """End the loop."""
+        """End the loop; returns when what was seen of beats is told, or Redis was too slow for that."""
         self._stopping.set()
+        self.join(2.0)
 
     def run(self) -> None:
         """Keep house."""
@@ -84,6 +88,8 @@ class Keeper(threading.Thread):
             self._guarded(self._report)
             self._guarded(self._learn)
             self._guarded(self._look)
+            self._guarded(self._watch_beats)
+        self._guarded(self._watch_beats)
 
     def _guarded(self, chore: Callable[[], None]) -> None:
         try:
@@ -132,6 +138,14 @@ class Keeper(threading.Thread):
             for loss in losses(read_memory(self._settings, self._client)):
                 _log.error("%s", loss)
             self._looked_at = now
+
+    def _watch_beats(self) -> None:
+        """Beats, and alarms about them; what goes wrong here keeps nobody from counting."""
+        try:
+            self._watch.round()
+        except StoreError as error:
+            if not self.trouble:
+                self._sparingly.warning("beats", "cannot tell of beats: %s", error)
 
     def _adopt(self) -> None:
         """Take over slots whose worker is gone with work left in them."""

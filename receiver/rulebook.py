@@ -57,6 +57,8 @@ class Rulebook:
     def read(self, datagram: bytes) -> Reading:
         """The meaning of a syslog message or a line of a file, and the rule that counts it. Raises nothing."""
         line = self._classifier.classify(datagram)
+        if line.meaning is Class.BEAT:
+            return Reading(line, None)
         rule = self._built_in.get(line.meaning)
         if rule is not None and not self._is_ignored(rule, datagram):
             return Reading(line, rule)

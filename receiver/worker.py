@@ -9,6 +9,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from receiver.beats import Beats, Watch
 from receiver.counter import Counter
 from receiver.counts import Counts
 from receiver.ingest import Ingest, Sorter
@@ -44,18 +45,21 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         rooms = Rooms(settings, client, ledger)
         names = names_of(settings)
         spared = Spared(settings, names)
-        sorter = Sorter(settings, station.rulebook, spared)
+        housekeeping = connect(settings, f"keeper-{settings.receiver.node}", HASTY_S)
+        beats = Beats(settings, housekeeping)
+        sorter = Sorter(settings, station.rulebook, spared, beats.note)
         self.counter = Counter(settings, station.journal, Counts(settings, client), ledger, rooms)
         self.ingest = Ingest(station.sockets, station.journal, sorter, self.counter)
         heir = Spared(settings, names)  # one of its own, since it sorts in another thread
         self.keeper = Keeper(
             settings,
-            connect(settings, f"keeper-{settings.receiver.node}", HASTY_S),
+            housekeeping,
             station,
             self.ingest,
             self.counter,
-            Sorter(settings, station.rulebook, heir),
+            Sorter(settings, station.rulebook, heir, beats.note),
             Learned(rooms, (spared, heir)),
+            Watch(settings, housekeeping, beats, station.journal),
         )
         self.app.keeper = self.keeper
         mailer = Mailer(settings, connect(settings, f"mailer-{settings.receiver.node}", HASTY_S))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from shared.addresses import parse_network
+from shared.beats import parse_beat_url
 from shared.errors import AddressError, SettingsError
 from shared.rules import BUILT_IN, Rule, built_in_rules, decode_hook
 from shared.servers import parse_servers
@@ -154,6 +155,7 @@ class _Reading:
         self._check_each(parse_network, "receiver.senders", settings.receiver.senders)
         self._check_each(parse_endpoint, "receiver.listen", settings.receiver.listen)
         self._check_each(parse_servers, "redis.url", (settings.redis.url,))
+        self._check_each(parse_beat_url, "enforcer.beat_url", (settings.enforcer.beat_url,))
         if settings.enforcer.protocol == "all" and settings.enforcer.ports != "all":
             raise self._error("enforcer.protocol", '= "all" goes with enforcer.ports = "all" only')
         return settings

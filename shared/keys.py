@@ -86,6 +86,11 @@ class Keys:
         return f"{{{self.prefix}}}:beat"
 
     @property
+    def beats(self) -> str:
+        """Hash "RECEIVER RP" -> JSON, TTL: which of an RP's numbered beats came to a receiver, and when."""
+        return f"{{{self.prefix}}}:beats"
+
+    @property
     def history(self) -> str:
         """Stream, capped: every ban and unban, with who and why."""
         return f"{{{self.prefix}}}:history"

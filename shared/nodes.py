@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import redis
 
+from shared.clock import RedisClock
 from shared.keys import Keys
 from shared.settings import Settings
 from shared.store import now_ms, translated, understood
@@ -35,12 +37,15 @@ class Node:
 class NodeWriter:
     """Writes one daemon's hash, and notices when another daemon goes by the same name."""
 
-    def __init__(self, settings: Settings, client: redis.Redis, name: str, instance: str) -> None:
-        """`instance` tells this daemon from all others; the processes of one daemon share it."""
+    def __init__(
+        self, settings: Settings, client: redis.Redis, name: str, instance: str, clock: RedisClock | None = None
+    ) -> None:
+        """`instance` tells this daemon from all others; the processes of one daemon share it. `clock` learns."""
         self._settings = settings
         self._client = client
         self._key = Keys(settings.redis.prefix).node(name)
         self._instance = instance
+        self._clock = clock or RedisClock()
         self._established = False
 
     def write(self, fields: Mapping[str, str | int]) -> bool:
@@ -49,7 +54,10 @@ class NodeWriter:
         False when another daemon wrote since our last time: both have the same name, and each hides the other.
         """
         with translated(self._settings):
-            rows = (*fields.items(), ("seen", now_ms(self._client)), ("instance", self._instance))
+            before_s = time.monotonic()
+            seen_ms = now_ms(self._client)
+            self._clock.learn(seen_ms, before_s, time.monotonic())
+            rows = (*fields.items(), ("seen", seen_ms), ("instance", self._instance))
             pipeline = self._client.pipeline(transaction=True)
             pipeline.hget(self._key, "instance")
             pipeline.hset(self._key, items=[item for row in rows for item in row])

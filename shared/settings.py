@@ -121,6 +121,16 @@ class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     maxelem_limit: Annotated[
         int, Meta(ge=1_024, le=16_777_216, description="the most bans a set may grow to hold, from 1024")
     ] = 4_194_304
+    beat_url: Annotated[
+        str, Meta(description='the page of the host\'s nginx that is asked for beats, on 127.0.0.1; "" is none')
+    ] = "http://127.0.0.1:8515/.pinban/beat"
+    beat_every: Annotated[Duration, Meta(description='a length of time from 200ms to 10s, as "5s" or in seconds')] = (
+        Milliseconds(5_000)
+    )
+
+    def __post_init__(self) -> None:
+        if not 200 <= self.beat_every <= 10_000:
+            raise ValueError("beat_every")
 
 
 class Mail(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,78 @@
+"""The thread that sends numbered beats through this RP's own nginx, so that a log that gets lost is missed.
+
+It asks nginx and counts the answers; whether the lines arrive is for the receiver to see. Never touches the firewall.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import secrets
+import threading
+from contextlib import closing
+
+from shared.beats import Beat, BeatUrl, parse_beat_url
+from shared.clock import RedisClock
+from shared.settings import Settings
+
+#: Longest wait for nginx, s. It answers from its configuration, in a millisecond.
+_ANSWER_S = 2.0
+
+#: Questions in a row without an answer that are a trouble: fewer are nginx starting anew.
+_PATIENCE = 3
+
+_log = logging.getLogger("pinban.enforcer")
+
+
+class Beats(threading.Thread):
+    """Asks until told to stop; at once at an end when enforcer.beat_url is empty."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(name="beats", daemon=True)
+        self._rp = settings.enforcer.node
+        self._url = parse_beat_url(settings.enforcer.beat_url)
+        self._stopping = threading.Event()
+        self._unanswered = 0  #: questions in a row
+        self.every_ms = int(settings.enforcer.beat_every)
+        self.instance = secrets.token_hex(4)  #: tells this start of the enforcer from all others
+        self.clock = RedisClock()
+        self.sent = 0 if self._url else -1  #: the last number that nginx answered; -1: nobody is asked
+        self.trouble = ""  #: why nginx does not answer, once that lasts
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Ask nginx, every few seconds."""
+        while self._url and not self._stopping.is_set():
+            try:
+                self._heed(self._ask(self._url))
+            except Exception:  # noqa: BLE001  one bug must not end the beats
+                _log.exception("could not send a beat")
+            self._stopping.wait(self.every_ms / 1_000)
+
+    def _ask(self, url: BeatUrl) -> str:
+        """Ask for one beat; why that failed, or ""."""
+        beat = Beat(self._rp, self.instance, self.sent + 1, self.clock.now_ms())
+        try:
+            # A connection for each, because a new one may come upon another worker of nginx.
+            with closing(http.client.HTTPConnection(url.host, url.port, timeout=_ANSWER_S)) as connection:
+                connection.request("GET", f"{url.path}/{beat}", headers={"Connection": "close"})
+                status = connection.getresponse().status
+        except (OSError, http.client.HTTPException) as error:
+            return f"does not answer ({error or type(error).__name__})"
+        return "" if status == http.HTTPStatus.NO_CONTENT else f"answers with status {status}"
+
+    def _heed(self, why: str) -> None:
+        if not why:
+            if self.trouble:
+                _log.info("nginx answers to beats again")
+            self.sent += 1
+            self._unanswered, self.trouble = 0, ""
+            return
+        self._unanswered += 1
+        if self._unanswered >= _PATIENCE:
+            if not self.trouble:
+                _log.warning("nginx %s when asked for a beat; does it include this version's nginx/pinban.conf?", why)
+            self.trouble = f"nginx {why} when asked for a beat"

@@ -1,0 +1,57 @@
+"""The numbered beats that an enforcer sends through its RP's nginx: what stands in their path, and whom to ask. Pure.
+
+    GET /.pinban/beat/rp1/3f9c01aa/17/1795356738348
+
+nginx/pinban.conf logs what follows `beat/` as the alias of a line of kind `beat`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+#: Of a path: the RP's name as in shared/settings.py, the instance as secrets.token_hex(4) makes it, and two numbers
+#: that Lua's doubles hold exactly.
+_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})/([0-9a-f]{8})/([0-9]{1,12})/([0-9]{1,14})", re.ASCII)
+
+#: Only the loopback: whoever else could be asked would be told the name of the RP, and could answer for nginx.
+_URL = re.compile(r"http://(127(?:\.[0-9]{1,3}){3})(?::([0-9]{1,5}))?((?:/[0-9A-Za-z._-]+)+)", re.ASCII)
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """One question to nginx, and the line that tells of it."""
+
+    rp: str
+    instance: str  #: of the enforcer: the numbers of each start begin anew
+    number: int  #: from 1; a question that nginx did not answer is asked again under its number
+    asked_ms: int  #: when, by Redis TIME; 0 when the enforcer cannot know that
+
+    def __str__(self) -> str:
+        return f"{self.rp}/{self.instance}/{self.number}/{self.asked_ms}"
+
+
+@dataclass(frozen=True, slots=True)
+class BeatUrl:
+    """Where an RP's nginx is asked."""
+
+    host: str
+    port: int
+    path: str
+
+
+def parse_beat(text: str) -> Beat | None:
+    """The inverse of str(beat); None for what no enforcer has asked."""
+    found = _PATH.fullmatch(text)
+    return Beat(found[1], found[2], int(found[3]), int(found[4])) if found else None
+
+
+def parse_beat_url(text: str) -> BeatUrl | None:
+    """Where the URL points to, None for "": nobody is asked. ValueError unless it is on the loopback."""
+    if not text:
+        return None
+    found = _URL.fullmatch(text)
+    if found is None or any(int(part) > 255 for part in found[1].split(".")) or not 0 < int(found[2] or 80) < 65_536:
+        raise ValueError(f"{text!r} is no page of this host's nginx")
+    return BeatUrl(found[1], int(found[2] or 80), found[3])
