@@ -38,7 +38,7 @@ def notes(nodes: list[Node], routes: Sequence[Route] = ()) -> list[str]:
         if fields.get("backend") == "dry-run":
             found.append(f"{node.name} enforces nothing: backend dry-run")
         if why := node.alive and never_answered(node, routes):
-            found.append(f"{node.name}: {why}; include nginx/pinban.conf, or set enforcer.beat_url = \"\"")
+            found.append(f'{node.name}: {why}; include nginx/pinban.conf, or set enforcer.beat_url = ""')
         for name, meaning in (
             ("drops", "datagrams lost, the sockets' buffers being full"),
             ("queue_dropped", "failures lost, the queue being full while Redis was away"),

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.lab.clients import PIN, pin_header, token_target
-from tests.lab.datagrams import Sender
-from tests.lab.http1 import Connection
 from tests.lab.lab import Lab, ReverseProxy
 from tests.lab.process import wait_until
-from tests.lab.tap import Tap
-from tests.lab.views import node, number, operate
+from tests.lab.views import node, operate
 from tests.lab.wires import CORE
 
 URL = "http://127.0.0.1:8515/.pinban/beat"

@@ -24,7 +24,7 @@ DATAGRAMS, PER_MS, ADDRESSES = 20_000, 5, 400
 #: What a datagram can become, as the receiver's hash names it.
 OUTCOMES = (
     "refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt", "unknown_alias", "registration",
-    "joined", "other",
+    "joined", "other", "beat",
 )  # fmt: skip
 
 

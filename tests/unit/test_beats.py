@@ -1,0 +1,201 @@
+"""What a beat looks like on its way, whom an enforcer asks for it, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from enforcer.beats import Beats
+from shared.beats import Beat, BeatUrl, parse_beat, parse_beat_url
+from shared.clock import RedisClock
+from shared.durations import Milliseconds
+from shared.settings import Enforcer, Settings
+from tests.lab.process import wait_until
+
+BEAT = Beat("rp1", "0123abcd", 17, 1_795_356_738_348)
+
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+
+
+def test_a_beat_is_read_as_it_was_written() -> None:
+    assert str(BEAT) == "rp1/0123abcd/17/1795356738348"
+    assert parse_beat(str(BEAT)) == BEAT
+    longest = Beat("r" * 32, "f" * 8, 10**12 - 1, 10**14 - 1)
+    assert parse_beat(str(longest)) == longest
+    assert len(str(longest)) <= 100, "nginx/pinban.conf takes no more"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "rp1",
+        "rp1/0123abcd/17",
+        "rp1/0123abcd/17/0/0",
+        "rp1/0123ABCD/17/0",
+        "rp1/0123abcd/-1/0",
+        "rp1/0123abcd/1e9/0",
+        "rp1/0123abcd/1234567890123/0",
+        "rp1/0123abcd/\u0661/0",
+        "/0123abcd/17/0",
+        "-rp/0123abcd/17/0",
+        "rp 1/0123abcd/17/0",
+        "r" * 33 + "/0123abcd/17/0",
+        "rp1/0123abcd/17/0\n",
+    ],
+)
+def test_what_no_enforcer_has_asked_is_no_beat(text: str) -> None:
+    assert parse_beat(text) is None
+
+
+def test_only_the_loopback_is_asked() -> None:
+    assert parse_beat_url("") is None
+    assert parse_beat_url("http://127.0.0.1:8515/.pinban/beat") == BeatUrl("127.0.0.1", 8515, "/.pinban/beat")
+    assert parse_beat_url("http://127.9.8.7/b") == BeatUrl("127.9.8.7", 80, "/b")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://127.0.0.1/.pinban/beat",
+        "http://10.0.0.1/.pinban/beat",
+        "http://localhost/.pinban/beat",
+        "http://127.0.0.256/.pinban/beat",
+        "http://127.0.0.1:0/.pinban/beat",
+        "http://127.0.0.1:65536/.pinban/beat",
+        "http://127.0.0.1@example.com/.pinban/beat",
+        "http://127.0.0.1.example.com/.pinban/beat",
+        "http://127.0.0.1/a b",
+        "http://127.0.0.1/a\r\nX: y",
+        "http://127.0.0.1/?a",
+        "http://127.0.0.1",
+    ],
+)
+def test_nobody_else_can_be_asked(text: str) -> None:
+    with pytest.raises(ValueError, match="no page of this host's nginx"):
+        parse_beat_url(text)
+
+
+def test_the_clock_of_redis_goes_on_between_two_answers() -> None:
+    clock = RedisClock()
+    assert clock.now_ms() == 0, "nothing learned"
+    before = time.monotonic()
+    clock.learn(1_795_356_738_348, before - 0.050, before + 0.050)
+    passed_ms = (time.monotonic() - before) * 1_000
+    assert -1 <= clock.now_ms() - 1_795_356_738_348 - passed_ms <= 100, "rounded to a millisecond"
+    clock.learn(5_000, time.monotonic(), time.monotonic())
+    assert 5_000 <= clock.now_ms() <= 5_100, "the last word holds: after a failover another host tells the time"
+
+
+@contextmanager
+def answering(*answers: bytes | None) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that gives these answers, then the last one for ever; None hangs up. Its URL, and the requests."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    asked.append(connection.recv(4096))
+                    answer = answers[min(len(asked), len(answers)) - 1]
+                    if answer is not None:
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}/.pinban/beat", asked
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+@contextmanager
+def beating(url: str) -> Iterator[Beats]:
+    enforcer = Enforcer(node="rp7", beat_url=url, beat_every=Milliseconds(200))
+    beats = Beats(msgspec.structs.replace(Settings(), enforcer=enforcer))
+    beats.clock.learn(1_000_000, time.monotonic(), time.monotonic())
+    beats.start()
+    try:
+        yield beats
+    finally:
+        beats.stop()
+        beats.join(5)
+
+
+def beats_of(asked: list[bytes]) -> list[Beat]:
+    targets = [request.split(b" ")[1].decode().removeprefix("/.pinban/beat/") for request in asked]
+    found = [parse_beat(target) for target in targets]
+    return [beat for beat in found if beat is not None]
+
+
+def test_numbers_count_what_nginx_answered_and_nothing_else() -> None:
+    refused = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    with answering(NO_CONTENT, refused, None, b"garbage\r\n\r\n", NO_CONTENT) as (url, asked), beating(url) as beats:
+        wait_until(lambda: len(asked) >= 6, "six questions")
+        numbers = [beat.number for beat in beats_of(asked)[:6]]
+        assert numbers == [1, 2, 2, 2, 2, 3]
+        wait_until(lambda: beats.sent >= 3, "three were answered")
+        assert beats.trouble == ""
+        [instance] = {beat.instance for beat in beats_of(asked)}
+        assert instance == beats.instance
+        assert {beat.rp for beat in beats_of(asked)} == {"rp7"}
+        assert all(1_000_000 <= beat.asked_ms < 1_060_000 for beat in beats_of(asked))
+
+
+def test_a_redirect_leads_nowhere() -> None:
+    with answering(NO_CONTENT) as (elsewhere, followed):
+        moved = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + elsewhere.encode() + b"\r\n\r\n"
+        with answering(moved) as (url, _), beating(url) as beats:
+            wait_until(lambda: bool(beats.trouble), "that is a trouble")
+            assert beats.trouble == "nginx answers with status 302 when asked for a beat"
+            assert (beats.sent, followed) == (0, [])
+
+
+def test_silence_is_a_trouble_and_ends_with_an_answer() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        with beating(f"http://127.0.0.1:{port}/.pinban/beat") as beats:
+            wait_until(lambda: "does not answer" in beats.trouble, "nobody listens")
+            reserved.listen()
+            connection, _ = reserved.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(NO_CONTENT)
+            wait_until(lambda: not beats.trouble, "it is over")
+            assert beats.sent == 1
+
+
+def test_an_nginx_that_accepts_and_says_nothing_is_not_waited_for_long() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        enforcer = Enforcer(beat_url=f"http://127.0.0.1:{server.getsockname()[1]}/b", beat_every=Milliseconds(200))
+        beats = Beats(msgspec.structs.replace(Settings(), enforcer=enforcer))
+        beats.start()
+        server.settimeout(10)
+        with server.accept()[0]:
+            began = time.monotonic()
+            server.accept()[0].close()
+            assert 1 < time.monotonic() - began < 8
+        beats.stop()
+        beats.join(5)
+        assert not beats.is_alive()
+        assert beats.sent == 0
+
+
+def test_without_a_url_nobody_is_asked() -> None:
+    with beating("") as beats:
+        beats.join(5)
+        assert not beats.is_alive()
+        assert (beats.sent, beats.trouble) == (-1, "")
