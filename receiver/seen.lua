@@ -26,7 +26,7 @@ for i = 5, #ARGV, 5 do
     if ahead > 0 then
       route.last, route.window = number, (route.window .. ('0'):rep(math.min(ahead - 1, width)) .. '1'):sub(-width)
     elseif at > 0 then route.window = route.window:sub(1, at - 1) .. '1' .. route.window:sub(at + 1) end
-    if seen > route.seen then route.seen, route.lag = seen, asked > 0 and math.max(seen - asked, 0) or -1 end
+    if seen >= route.seen then route.seen, route.lag = seen, asked > 0 and math.max(seen - asked, 0) or -1 end
     redis.call('HSET', KEYS[1], name, cjson.encode(route))
   end
 end

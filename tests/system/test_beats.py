@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.lab.daemons import COMMON, RECEIVER, Receiver, merge
+from tests.lab.datagrams import Sender
 from tests.lab.lab import Lab, ReverseProxy
 from tests.lab.process import wait_until
-from tests.lab.views import node, operate
+from tests.lab.views import node, number, operate
 from tests.lab.wires import CORE
 
 URL = "http://127.0.0.1:8515/.pinban/beat"
@@ -20,16 +25,20 @@ URL = "http://127.0.0.1:8515/.pinban/beat"
 #: Five beats a second; a cut is then one of 25 beats, 5 s.
 BEATS: dict[str, Any] = {"enforcer": {"beat_url": URL, "beat_every": "200ms"}}
 
-PORT = 8515
-
-PATH = "/.pinban/beat/rp1/0123abcd/1/1795356738348"
-
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with Lab(rps=2, settings=BEATS) as lab:
-        wait_until(lambda: len(log(lab)) == 2 and not problems(lab), "both logs are seen")
-        yield lab
+    """Every nginx sends to two receivers, the second of which the lab knows nothing of."""
+    with Lab(rps=2, settings=BEATS, receivers=(f"{CORE}:5514", f"{CORE}:5516")) as lab:
+        mine = {"receiver": {"node": "rx2", "listen": [f"udp:{CORE}:5516"], "http": "127.0.0.1:8518"}}
+        told = merge(merge(merge(RECEIVER, COMMON), {"redis": {"url": lab.redis.url}}), mine)
+        second = Receiver(told, lab.directory / "second", lab.core.namespace)
+        second.start()
+        try:
+            wait_until(lambda: len(status(lab)["log"]) == 4 and not problems(lab), "every route is seen", 20)
+            yield lab
+        finally:
+            second.stop()
 
 
 def status(lab: Lab) -> dict[str, Any]:
@@ -37,11 +46,6 @@ def status(lab: Lab) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(shown.stdout)
     assert shown.returncode == (1 if report["problems"] else 0)
     return report
-
-
-def log(lab: Lab) -> dict[str, dict[str, Any]]:
-    """The row of each RP, seen by the one receiver."""
-    return {row["rp"]: row for row in status(lab)["log"]}
 
 
 def held(lab: Lab, rp: str) -> dict[str, Any]:
@@ -61,37 +65,29 @@ def receiver_log(lab: Lab) -> str:
     return lab.receiver.log.read_text()
 
 
-def drop(rp: ReverseProxy, *match: str) -> list[str]:
-    """A rule of the RP's firewall against its datagrams to the receiver; to be taken out with `remove`."""
-    rule = ["OUTPUT", "-p", "udp", "-d", CORE, "--dport", "5514", *match, "-j", "DROP"]
-    rp.host.namespace.run(["iptables-legacy", "-I", *rule])
-    return rule
-
-
 @contextmanager
-def dropping(rp: ReverseProxy, *match: str) -> Iterator[None]:
-    rule = drop(rp, *match)
+def dropping(rp: ReverseProxy, *match: str, port: int = 5514) -> Iterator[None]:
+    """Inside the block the RP's firewall drops its datagrams to the receiver, or those that match."""
+    rule = ["OUTPUT", "-p", "udp", "-d", CORE, "--dport", str(port), *match, "-j", "DROP"]
+    rp.host.namespace.run(["iptables-legacy", "-I", *rule])
     try:
         yield
     finally:
         rp.host.namespace.run(["iptables-legacy", "-D", *rule])
 
 
-def whole(lab: Lab, rp: str) -> bool:
-    """Sixty beats in a row have come, the last one just now."""
-    row = held(lab, rp)
-    return bool(row["window"] == "1" * 60)
-
-
-def advanced(lab: Lab, rp: str, last: int) -> bool:
-    return bool(held(lab, rp)["last"] > last)
+def has_passed(lab: Lab, rp: str, beats: int) -> Callable[[], bool]:
+    """Whether so many beats have come since this was asked."""
+    last = held(lab, rp)["last"]
+    return lambda: held(lab, rp)["last"] >= last + beats
 
 
 def test_beats_arrive_and_status_shows_them(lab: Lab) -> None:
     report = status(lab)
     assert report["problems"] == []
+    routes = [(row["rp"], row["receiver"]) for row in report["log"]]
+    assert routes == [("rp1", "rx1"), ("rp1", "rx2"), ("rp2", "rx1"), ("rp2", "rx2")]
     for row in report["log"]:
-        assert row["receiver"] == "rx1"
         assert row["missing"] == 0
         assert row["silent_ms"] < 3_000
         assert 0 <= row["lag_ms"] < 500
@@ -107,15 +103,138 @@ def test_a_beat_is_an_outcome_and_no_failure(lab: Lab) -> None:
     assert totals["malformed"] == totals["failures"] == "0"
 
 
-def test_a_cut_route_is_an_alarm_within_seconds_and_its_healing_is_told(lab: Lab) -> None:
+def test_one_lost_datagram_in_five_is_measured_and_told(lab: Lab) -> None:
+    rp = lab.rps[1]
+    assert rp.enforcer
+    with dropping(rp, "-m", "statistic", "--mode", "nth", "--every", "5", "--packet", "0"):
+        wait_until(has_passed(lab, "rp2", 22), "twenty beats", 20)
+        assert held(lab, "rp2")["window"][-20:].count("0") == 4
+        wait_until(lambda: bool(problems(lab)), "status tells")
+        assert re.search(r"rp2: of its nginx's last \d+ beats \d+ did not come to rx1", problems(lab)[0])
+        wait_until(lambda: "rp2: of its nginx's last" in receiver_log(lab), "the log tells")
+    assert len(problems(lab)) == 1, "that was one route of four"
+
+
+def test_an_enforcer_that_starts_anew_begins_a_new_window(lab: Lab) -> None:
+    enforcer = lab.rps[1].enforcer
+    assert enforcer
+    before = held(lab, "rp2")
+    enforcer.stop()
+    enforcer.start()
+    wait_until(lambda: held(lab, "rp2")["instance"] != before["instance"], "its beats come")
+    assert held(lab, "rp2")["last"] < before["last"]
+    assert "0" not in held(lab, "rp2")["window"]
+    wait_until(lambda: not problems(lab), "all is well")
+
+
+def test_nginx_that_stops_is_told_of_by_its_enforcer(lab: Lab) -> None:
     rp = lab.rps[0]
-    with dropping(rp):
+    rp.nginx.stop()
+    try:
+        wait_until(lambda: bool(problems(lab)), "status tells")
+        assert "rp1: nginx does not answer" in problems(lab)[0]
+        assert len(problems(lab)) == 1, "what nginx did not answer is no loss of the log"
+    finally:
+        rp.nginx.start()
+        rp.nginx.await_ready()
+    wait_until(lambda: not problems(lab), "status is content again")
+    assert rp.enforcer
+    assert "nginx answers to beats again" in rp.enforcer.log.read_text()
+
+
+def test_a_cut_route_is_an_alarm_within_seconds_and_its_healing_is_told(lab: Lab) -> None:
+    with dropping(lab.rps[0]):
         wait_until(lambda: bool(problems(lab)), "status tells", 20)
         [problem] = problems(lab)
-        assert "rp1: no line of its nginx has come to rx1 for" in problem
+        assert "rp1: no line of its nginx has come to rx1 for" in problem, "rx2 is another route, rp2 another RP"
         wait_until(lambda: "rp1: no line of its nginx has come to rx1" in receiver_log(lab), "the log tells", 20)
     wait_until(lambda: not problems(lab), "status is content again", 10)
     wait_until(lambda: "rp1: the lines of its nginx come again" in receiver_log(lab), "the log tells that, too", 10)
-    assert receiver_log(lab).count("no line of its nginx") == 1, "once, by one of two workers"
-    assert "rp2:" not in receiver_log(lab)
-    assert log(lab)["rp1"]["missing"] > 0
+    assert receiver_log(lab).count("rp1: no line of its nginx") == 1, "once, by one of two workers"
+    assert "nginx" not in (lab.directory / "second" / "receiver.log").read_text(), "the other receiver is content"
+    assert held(lab, "rp1")["window"].count("0") > 0
+
+
+def test_killed_workers_and_reloads_of_the_receiver_lose_no_route(lab: Lab) -> None:
+    assert lab.receiver
+    since = held(lab, "rp2")["last"]
+    before = lab.receiver.workers()
+    lab.receiver.signal(signal.SIGHUP)
+    wait_until(partial(replaced, lab, before), "a reload is done", 20)
+    wait_until(has_passed(lab, "rp2", 5), "beats go on")
+    assert "0" not in window_since(lab, "rp2", since), "who ends in order tells first what it has seen"
+    for victim in lab.receiver.workers():
+        os.kill(victim, signal.SIGKILL)
+        wait_until(partial(replaced, lab, [victim]), "the killed worker is replaced", 20)
+        wait_until(has_passed(lab, "rp2", 5), "beats go on")
+    assert problems(lab) == []
+    # What a killed worker had seen and not told, that of a second, is missing.
+    assert window_since(lab, "rp2", since).count("0") <= 2 * 6
+
+
+def replaced(lab: Lab, before: Sequence[int]) -> bool:
+    assert lab.receiver
+    now = set(lab.receiver.workers())
+    return len(now) == 2 and not now & set(before)
+
+
+def window_since(lab: Lab, rp: str, last: int) -> str:
+    """The part of the window that is later than that number."""
+    row = held(lab, rp)
+    window: str = row["window"][-min(row["last"] - last, 60) :]
+    return window
+
+
+def test_an_outage_of_redis_loses_no_beat_and_raises_no_alarm(lab: Lab) -> None:
+    assert lab.receiver
+    before = held(lab, "rp2")["last"]
+    alarms = receiver_log(lab).count("nginx")
+    lab.redis.stop()
+    wait_until(lambda: lab.receiver is not None and lab.receiver.status("/readyz") == 503, "Redis is missed")
+    lab.redis.start()
+    lab.redis.await_ready()
+    wait_until(lambda: held(lab, "rp2")["last"] > before + 5, "beats go on", 20)
+    assert "0" not in window_since(lab, "rp2", before)
+    wait_until(lambda: not problems(lab), "all is well")
+    assert receiver_log(lab).count("nginx") == alarms
+
+
+def test_a_receiver_that_was_away_is_not_alarmed_by_what_it_missed(lab: Lab) -> None:
+    assert lab.receiver
+    alarms = receiver_log(lab).count("no line of its nginx")
+    lab.receiver.stop()
+    sent = number(lab.redis, "rp1", "beats_sent")
+    wait_until(lambda: number(lab.redis, "rp1", "beats_sent") >= sent + 26, "a cut's worth of beats is lost", 20)
+    lab.receiver.start()
+    lab.receiver.await_ready(lab.receiver.is_ready)
+    wait_until(lambda: not problems(lab), "all is well again")
+    lost = held(lab, "rp1")["window"].count("0")
+    assert lost >= 25, "the numbers tell what was lost"
+    assert receiver_log(lab).count("no line of its nginx") == alarms
+
+
+def test_forged_beats_of_a_trusted_sender_are_bounded_and_change_nothing_else(lab: Lab) -> None:
+    before = outcomes(lab)
+    with Sender(lab.rps[0].host.namespace) as sender:
+        sender.pour((forged(n) for n in range(5_000)), per_ms=2)
+    wait_until(lambda: outcomes(lab)["malformed"] - before["malformed"] == 2_500, "all are read")
+    wait_until(has_passed(lab, "rp1", 10), "the real ones go on")
+    with lab.redis.client() as client:
+        assert client.hlen("{pinban}:beats") <= 1_024
+    report = status(lab)
+    assert {row["rp"] for row in report["log"]} == {"rp1", "rp2"}, "names that no daemon has are not shown"
+    assert report["problems"] == []
+    now = outcomes(lab)
+    assert now["received"] == now["malformed"] + now["beat"]
+    assert now["failures"] == 0
+
+
+def outcomes(lab: Lab) -> dict[str, int]:
+    return {name: int(value) for name, value in node(lab.redis, "rx1").items() if value.isdigit()}
+
+
+def forged(n: int) -> bytes:
+    """Of a name that there is not; every other one has no number."""
+    alias = f"forged{n}/0123abcd/{n}/0" if n % 2 else f"forged{n}/0123abcd/x"
+    fields = {"v": 1, "id": str(n), "ip": "127.0.0.1", "m": "other", "k": "beat", "a": alias, "s": "204", "us": ""}
+    return b"<190>Nov 22 14:12:18 pinban: " + json.dumps(fields).encode()
