@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import redis
 from click.testing import CliRunner
 
 from pinban.cli import main
+from receiver.beats import Beats
 from receiver.counts import Counts
 from receiver.failures import Failure
 from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
+from shared.beats import Beat
 from shared.nodes import ALIVE_MS, KEPT_MS, NodeWriter, read_nodes
 from shared.settings import Settings
 from shared.store import now_ms
@@ -299,3 +302,36 @@ def test_an_unban_also_ends_what_was_only_simulated(run: Run, ledger: Ledger) ->
     assert [row["simulated"] for row in as_json(run("bans", "--json"))] == [True]
     run("unban", A)
     assert as_json(run("bans", "--json")) == []
+
+
+def test_status_shows_what_came_of_each_log_and_what_did_not(
+    run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
+) -> None:
+    report(settings, client, "rx1", **RECEIVER)
+    report(settings, client, "rp1", **enforcer(client, beats_sent=3, beat_every_ms=5_000))
+    beats = Beats(settings, client)
+    for number in (1, 3):
+        beats.note(Beat("rp1", "instance", number, now_ms(client)))
+        beats.note(Beat("nobody", "0123abcd", number, 0))
+    beats.flush()
+    client.hset(KEYS.node("rp1"), "instance", "instance")
+    found = as_json(run("status", "--json"))
+    [row] = found["log"]
+    assert (row["rp"], row["receiver"], row["beats"], row["missing"]) == ("rp1", "rx1", 3, 1)
+    assert 0 <= row["lag_ms"] < 5_000
+    assert re.search(r"rp1 +rx1 +\S+ ago +1 of 3", run("status").output)
+    client.hset(KEYS.node("rp1"), "beats_sent", 6)
+    found = as_json(run("status", "--json"), code=1)
+    assert ["no line of its nginx has come to rx1" in problem for problem in found["problems"]] == [True]
+
+
+def test_an_nginx_that_was_never_told_of_beats_is_noted_and_is_no_problem(
+    run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
+) -> None:
+    report(settings, client, "rx1", **RECEIVER)
+    mute = "nginx does not answer ([Errno 111] Connection refused) when asked for a beat"
+    report(settings, client, "rp1", **enforcer(client, beats_sent=0, beat_trouble=mute))
+    found = as_json(run("status", "--json"))
+    assert found["notes"] == [f'rp1: {mute}; include nginx/pinban.conf, or set enforcer.beat_url = ""']
+    report(settings, client, "rp1", **enforcer(client, beats_sent=1, beat_trouble=mute))
+    assert as_json(run("status", "--json"), code=1)["problems"] == [f"rp1: {mute}"]

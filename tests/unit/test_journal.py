@@ -175,6 +175,21 @@ def test_a_slot_has_one_owner_and_is_free_when_it_dies(journal: Journal, slot: S
     assert journal.claim(slot)
 
 
+def test_one_worker_speaks_for_the_receiver_and_another_when_it_dies(journal: Journal) -> None:
+    def lead(child: Child) -> None:
+        assert journal.foremost()
+        assert journal.foremost(), "it stays so"
+        child.tell()
+        child.pause()
+
+    child = Child(lead)
+    child.wait_told()
+    assert not journal.foremost()
+    assert all(journal.claim(slot) for slot in journal.slots), "slots are another matter"
+    child.kill()
+    assert journal.foremost()
+
+
 def test_a_released_slot_can_be_claimed_by_another(journal: Journal, slot: Slot) -> None:
     def claim(child: Child) -> None:
         assert not journal.claim(slot)

@@ -23,8 +23,8 @@ FORBIDDEN = {
 #: Modules without clock, socket, Redis or subprocess.
 PURE = (
     *(f"enforcer/{name}.py" for name in ("reconcile", "position", "desired")),
-    *(f"receiver/{name}.py" for name in ("lines", "paths", "syslog", "classes", "verdict", "failures")),
-    *(f"shared/{name}.py" for name in ("addresses", "events", "keys", "durations")),
+    *(f"receiver/{name}.py" for name in ("lines", "paths", "syslog", "classes", "verdict", "failures", "routes")),
+    *(f"shared/{name}.py" for name in ("addresses", "beats", "events", "keys", "durations")),
 )
 
 IMPURE = {"redis", "subprocess", "time", "threading", "os", "select", "signal"}

@@ -10,8 +10,13 @@ import msgspec
 import pytest
 
 from receiver.failures import unpack
+from receiver.ingest import Sorter
 from receiver.journal import Journal, Slot
+from receiver.rulebook import Rulebook
+from shared.beats import Beat
+from shared.rules import Rule
 from shared.settings import Settings
+from shared.spared import Spared
 from tests.parts import sorter_of
 
 DEFAULTS = msgspec.structs.replace(Settings(), ignoreself=False)
@@ -53,11 +58,13 @@ def test_each_class_is_counted_under_its_name(inlet: socket.socket) -> None:
         line(k="registration"),
         line(s="200", us="200"),
         line(m="other"),
+        line(k="beat", ip="127.0.0.1", a="rp1/0123abcd/1/0"),
         b"garbage",
         b"",
     )
     assert tally == {
-        "wrong_pin": 1, "pin_prompt": 1, "unknown_alias": 1, "registration": 1, "joined": 1, "other": 1, "malformed": 2,
+        "beat": 1, "wrong_pin": 1, "pin_prompt": 1, "unknown_alias": 1, "registration": 1, "joined": 1, "other": 1,
+        "malformed": 2,
     }  # fmt: skip
     assert slot.waiting == 4
 
@@ -90,3 +97,22 @@ def test_an_address_of_this_host_is_never_counted(inlet: socket.socket) -> None:
     assert tally == {"ignored": 1}
     tally, _ = outcomes(inlet, msgspec.structs.replace(settings, ignoreself=False), line(ip="127.0.0.1"))
     assert tally == {"wrong_pin": 1}
+
+
+def test_a_beat_is_told_of_when_a_trusted_sender_brought_it_and_counts_for_nobody(inlet: socket.socket) -> None:
+    beat = line(k="beat", ip="127.0.0.1", a="rp1/0123abcd/7/9")
+    counting_all = {"all": Rule(failregex='"ip":"<HOST>"')}
+    rules = msgspec.structs.replace(DEFAULTS, ignoreip=(), rules={**DEFAULTS.rules, **counting_all})
+    strangers = msgspec.structs.replace(rules.receiver, senders=("198.51.100.0/24",))
+    for settings, outcome, expected in (
+        (rules, "beat", [Beat("rp1", "0123abcd", 7, 9)]),
+        (msgspec.structs.replace(rules, receiver=strangers), "refused", []),
+    ):
+        told: list[Beat] = []
+        slot = Journal(1).slots[0]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
+            outlet.sendto(beat, inlet.getsockname())
+        assert slot.receive(inlet) == 1
+        Sorter(settings, Rulebook(settings), Spared(settings), told.append).sort(slot)
+        assert slot.intake.get(outcome) == 1
+        assert (told, slot.waiting) == (expected, 0)
