@@ -12,14 +12,18 @@ from typing import Literal
 
 import msgspec
 
+from shared.beats import TOGETHER
 from shared.durations import Milliseconds
 from shared.nodes import Node
 
 #: Beats that a route's loss is told of.
 WINDOW = 60
 
-#: Beats in a row that must be missing before a route counts as cut. With one every 5 s that is noticed within 30 s.
+#: Rounds of beats in a row that must be missing before a route counts as cut: with one every 5 s, noticed within 30 s.
 _CUT = 3
+
+#: Beats in a row that are missing because the route was cut for a while: more than one round.
+_ROW = TOGETHER + 1
 
 #: Receivers and enforcers tell Redis every second, so that one may be ahead of the other; so long no route is cut, ms.
 _HASTE_MS = 5_000
@@ -27,8 +31,8 @@ _HASTE_MS = 5_000
 #: Beats of a window that may be missing here and there: one in twenty.
 _MISSING = WINDOW // 20
 
-#: A run of missing beats that was a cut. It was told of when it was there, and must not look like a lossy route after.
-_CUTS = re.compile("0" * _CUT + "+")
+#: It was told of when it was there, if it was long, and must not look like a lossy route when it is over.
+_ROWS = re.compile("0" * _ROW + "+")
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -61,7 +65,7 @@ class Route:
     @property
     def scattered(self) -> int:
         """Those of them that are missing here and there, not in a row as when the route is cut."""
-        return _CUTS.sub("", self.window).count("0")
+        return _ROWS.sub("", self.window).count("0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ def _behind(node: Node, route: Route | None) -> int:
 
 
 def _patience(node: Node) -> int:
-    return max(_CUT, -(-_HASTE_MS // max(_number(node.fields, "beat_every_ms", 1), 1)))
+    return TOGETHER * max(_CUT, -(-_HASTE_MS // max(_number(node.fields, "beat_every_ms", 1), 1)))
 
 
 def _number(fields: Mapping[str, str], name: str, default: int) -> int:

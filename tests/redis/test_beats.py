@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -172,7 +171,7 @@ def report(settings: Settings, client: redis.Redis, sent: int, trouble: str = ""
 
 
 @pytest.fixture
-def watch(settings: Settings, client: redis.Redis, beats: Beats, journal: Journal) -> Iterator[Watch]:
+def watch(settings: Settings, client: redis.Redis, beats: Beats, journal: Journal) -> Watch:
     return Watch(settings, client, beats, journal)
 
 
@@ -190,13 +189,13 @@ def test_an_alarm_is_told_once_and_so_is_its_end(
     report(settings, client, 1)
     rounds(watch)
     assert caplog.messages == []
-    report(settings, client, 4)
+    report(settings, client, 7)
     rounds(watch)
     rounds(watch)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "rp1: no line of its nginx has come to rx1" in caplog.messages[0]
-    beats.note(beat(5))
-    report(settings, client, 5)
+    beats.note(beat(8))
+    report(settings, client, 8)
     rounds(watch)
     rounds(watch)
     assert caplog.messages[1:] == ["rp1: the lines of its nginx come again"]

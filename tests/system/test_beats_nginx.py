@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.beats import Beat
+from enforcer.beats import Beats
+from shared.beats import Beat, parse_beat_url
+from shared.settings import Settings
 from tests.lab.clients import guess
 from tests.lab.lab import Lab, ReverseProxy
 from tests.lab.tap import Tap
@@ -161,3 +163,21 @@ def test_each_of_two_receivers_gets_each_beat_also_by_unix_socket(tmp_path: Path
     ):
         assert ask(lab.rps[0], PATH) == 204
         assert udp.next().fields == unix.next().fields
+
+
+def test_beats_that_nobody_listened_for_cost_no_client_a_line(lab: Lab, rp: ReverseProxy) -> None:
+    """What the first of a round meets at the receiver's closed port is told to the second, and not to a guess."""
+    host, address = lab.attacker.namespace, rp.host.outside
+    beats = Beats(Settings())
+    url = parse_beat_url(Settings().enforcer.beat_url)
+    assert url
+    for turn in range(5):
+        with Tap((CORE, 5514), lab.core.namespace) as tap:
+            host.call(lambda: [guess(address, "9999", "before") for _ in range(10)])
+            while "last" not in str(tap.next().fields["a"]):
+                host.call(lambda: guess(address, "9999", "last"))
+        assert rp.host.namespace.call(partial(beats._ask, url)) == ""
+        assert beats.sent == 2 * (turn + 1)
+        with Tap((CORE, 5514), lab.core.namespace) as tap:
+            host.call(lambda: [guess(address, "9999", "after") for _ in range(10)])
+            assert [tap.next().fields["a"] for _ in range(10)] == ["after"] * 10

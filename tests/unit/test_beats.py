@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ from tests.lab.process import wait_until
 
 BEAT = Beat("rp1", "0123abcd", 17, 1_795_356_738_348)
 
-NO_CONTENT = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 def test_a_beat_is_read_as_it_was_written() -> None:
@@ -94,28 +95,35 @@ def test_the_clock_of_redis_goes_on_between_two_answers() -> None:
 
 
 @contextmanager
-def answering(*answers: bytes | None) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that gives these answers, then the last one for ever; None hangs up. Its URL, and the requests."""
+def answering(*answers: bytes | None) -> Iterator[tuple[str, list[bytes], list[int]]]:
+    """A server that gives these answers, then the last one for ever; None hangs up.
+
+    Its URL, the requests, and on which connection, counted from 0, each of them came.
+    """
     asked: list[bytes] = []
+    connections: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
         def serve() -> None:
-            while True:
+            for number in itertools.count():
                 try:
                     connection, _ = server.accept()
                 except OSError:
                     return
                 with connection:
-                    asked.append(connection.recv(4096))
-                    answer = answers[min(len(asked), len(answers)) - 1]
-                    if answer is not None:
+                    while request := connection.recv(4096):
+                        asked.append(request)
+                        connections.append(number)
+                        answer = answers[min(len(asked), len(answers)) - 1]
+                        if answer is None:
+                            break
                         connection.sendall(answer)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{port}/.pinban/beat", asked
+            yield f"http://127.0.0.1:{port}/.pinban/beat", asked, connections
         finally:
             server.shutdown(socket.SHUT_RDWR)
             thread.join(5)
@@ -142,22 +150,28 @@ def beats_of(asked: list[bytes]) -> list[Beat]:
 
 def test_numbers_count_what_nginx_answered_and_nothing_else() -> None:
     refused = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-    with answering(NO_CONTENT, refused, None, b"garbage\r\n\r\n", NO_CONTENT) as (url, asked), beating(url) as beats:
+    answers = (NO_CONTENT, refused, None, b"garbage\r\n\r\n", NO_CONTENT)
+    with answering(*answers) as (url, asked, _), beating(url) as beats:
         wait_until(lambda: len(asked) >= 6, "six questions")
         numbers = [beat.number for beat in beats_of(asked)[:6]]
         assert numbers == [1, 2, 2, 2, 2, 3]
-        wait_until(lambda: beats.sent >= 3, "three were answered")
-        assert beats.trouble == ""
+        wait_until(lambda: beats.sent >= 3 and not beats.trouble, "three were answered")
         [instance] = {beat.instance for beat in beats_of(asked)}
         assert instance == beats.instance
         assert {beat.rp for beat in beats_of(asked)} == {"rp7"}
         assert all(1_000_000 <= beat.asked_ms < 1_060_000 for beat in beats_of(asked))
 
 
+def test_two_beats_go_through_one_connection_and_each_round_has_its_own() -> None:
+    with answering(NO_CONTENT) as (url, asked, connections), beating(url):
+        wait_until(lambda: len(asked) >= 6, "three rounds")
+        assert connections[:6] == [0, 0, 1, 1, 2, 2]
+
+
 def test_a_redirect_leads_nowhere() -> None:
-    with answering(NO_CONTENT) as (elsewhere, followed):
+    with answering(NO_CONTENT) as (elsewhere, followed, _):
         moved = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + elsewhere.encode() + b"\r\n\r\n"
-        with answering(moved) as (url, _), beating(url) as beats:
+        with answering(moved) as (url, _, _), beating(url) as beats:
             wait_until(lambda: bool(beats.trouble), "that is a trouble")
             assert beats.trouble == "nginx answers with status 302 when asked for a beat"
             assert (beats.sent, followed) == (0, [])
@@ -174,8 +188,10 @@ def test_silence_is_a_trouble_and_ends_with_an_answer() -> None:
             with connection:
                 connection.recv(4096)
                 connection.sendall(NO_CONTENT)
+                connection.recv(4096)
+                connection.sendall(NO_CONTENT)
             wait_until(lambda: not beats.trouble, "it is over")
-            assert beats.sent == 1
+            assert beats.sent == 2
 
 
 def test_an_nginx_that_accepts_and_says_nothing_is_not_waited_for_long() -> None:
