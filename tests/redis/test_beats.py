@@ -226,3 +226,17 @@ def test_an_alarm_about_another_receivers_route_is_left_to_that_one(
     report(settings, client, 9)
     rounds(watch)
     assert caplog.messages == []
+
+
+def test_a_receiver_that_just_started_waits_before_it_judges(
+    settings: Settings, client: redis.Redis, beats: Beats, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    take(beats, beat(1))
+    report(settings, client, 99)
+    Watch(settings, client, beats, Journal(1)).round()
+    assert caplog.messages == []
+    older = Journal(1)
+    older.made_at -= 13
+    Watch(settings, client, beats, older).round()
+    assert len(caplog.messages) == 1

@@ -213,6 +213,19 @@ def test_a_receiver_that_was_away_is_not_alarmed_by_what_it_missed(lab: Lab) -> 
     assert receiver_log(lab).count("no line of its nginx") == alarms
 
 
+def test_beats_that_cannot_be_told_of_keep_the_receiver_ready(lab: Lab) -> None:
+    assert lab.receiver
+    before = receiver_log(lab)
+    with lab.redis.client() as client:
+        client.set("{pinban}:beats", "no hash")
+        wait_until(lambda: "cannot tell of beats" in receiver_log(lab), "the log tells")
+        for _ in range(20):
+            assert lab.receiver.status("/readyz") == 200
+        client.delete("{pinban}:beats")
+    wait_until(lambda: bool(held(lab, "rp1")) and bool(held(lab, "rp2")), "beats are told of again")
+    assert "ERROR" not in receiver_log(lab).removeprefix(before)
+
+
 def test_forged_beats_of_a_trusted_sender_are_bounded_and_change_nothing_else(lab: Lab) -> None:
     before = outcomes(lab)
     with Sender(lab.rps[0].host.namespace) as sender:
