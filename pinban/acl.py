@@ -25,14 +25,14 @@ _NODE = "time multi exec hget hset pexpire"
 
 #: What the scripts of the receiver do (receiver/*.lua); Redis asks for the caller's rights at each of their steps.
 _SCRIPTS = (
-    "get set del exists incr pexpire pexpireat pttl time publish xadd hset hdel pfadd pfcount"
+    "get set del exists incr pexpire pexpireat pttl time publish xadd hset hdel hkeys hlen pfadd pfcount"
     " zadd zrem zcard zcount zscore zrange zrevrange zrangebyscore zremrangebyscore zremrangebyrank"
 )
 
-_RECEIVER = f"{_CONNECTION} asking {_NODE} {_SCRIPTS} evalsha script|load hgetall info xrange xrevrange"
+_RECEIVER = f"{_CONNECTION} asking {_NODE} {_SCRIPTS} evalsha script|load hgetall scan info xrange xrevrange"
 
 #: For people beside that: what the commands of `pinban` ask, and what one reads with redis-cli.
-_OPERATOR = f"{_RECEIVER} scan xlen zmscore ttl type strlen hlen exists dbsize subscribe unsubscribe acl|whoami acl|log"
+_OPERATOR = f"{_RECEIVER} xlen zmscore ttl type strlen exists dbsize subscribe unsubscribe acl|whoami acl|log"
 
 #: A snapshot, the channel, the node's own hash, and nothing else.
 _ENFORCER = f"{_CONNECTION} {_NODE} get zrange hgetall subscribe unsubscribe"

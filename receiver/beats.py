@@ -17,7 +17,7 @@ from receiver.routes import WINDOW, Fault, Route, decode_route, faults, watched
 from shared.beats import Beat
 from shared.keys import Keys
 from shared.logs import Sparingly
-from shared.nodes import KEPT_MS, read_nodes
+from shared.nodes import KEPT_MS, NodeReader
 from shared.settings import Settings
 from shared.store import lua, now_ms, translated, understood
 
@@ -93,6 +93,7 @@ class Watch:
         self._client = client
         self._beats = beats
         self._journal = journal
+        self._nodes = NodeReader(settings, client)
         self._look_at = journal.made_at + _FIRST_LOOK_S
         self._standing: dict[tuple[str, str], Fault] = {}
 
@@ -102,7 +103,7 @@ class Watch:
         now = time.monotonic()
         if now >= self._look_at and self._journal.foremost():
             self._look_at = now + _LOOK_EVERY_S
-            nodes = read_nodes(self._settings, self._client)
+            nodes = self._nodes.read()
             self._hear(faults(read_routes(self._settings, self._client), nodes), {n.name for n in watched(nodes)})
 
     def _hear(self, found: Iterable[Fault], rps: Collection[str]) -> None:

@@ -19,6 +19,9 @@ ALIVE_MS = 7_000
 #: A node that is gone is shown for this long, ms: whoever looks in the morning sees who died at night.
 KEPT_MS = 86_400_000
 
+#: A look for new daemons goes through all keys of Redis, counters and all, so it is not for every second, s.
+FIND_EVERY_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -70,17 +73,39 @@ class NodeWriter:
 
 def read_nodes(settings: Settings, client: redis.Redis) -> list[Node]:
     """Every daemon of the last day, by name. StoreError when Redis fails."""
-    prefix = Keys(settings.redis.prefix).node("")
-    with understood(settings):
-        now = now_ms(client)
-        pattern = prefix.replace("[", r"\[") + "*"
-        keys = {_text(key) for key in client.scan_iter(match=pattern, count=10_000)}  # a scan may repeat a key
-        nodes = []
-        for name in sorted(key.removeprefix(prefix) for key in keys):
-            fields = {_text(k): _text(v) for k, v in client.hgetall(prefix + name).items()}
-            if fields:
-                nodes.append(Node(name, max(now - int(fields.pop("seen", 0)), 0), fields))
-        return nodes
+    return NodeReader(settings, client).read()
+
+
+class NodeReader:
+    """Reads every daemon's hash, again and again; looks for new daemons once in FIND_EVERY_S."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._settings = settings
+        self._client = client
+        self._prefix = Keys(settings.redis.prefix).node("")
+        self._names: list[str] = []
+        self._found_at = -FIND_EVERY_S
+
+    def read(self) -> list[Node]:
+        """Every daemon of the last day, by name. StoreError when Redis fails."""
+        with understood(self._settings):
+            if time.monotonic() - self._found_at >= FIND_EVERY_S:
+                self._names, self._found_at = self._find(), time.monotonic()
+            now = now_ms(self._client)
+            pipeline = self._client.pipeline(transaction=False)
+            for name in self._names:
+                pipeline.hgetall(self._prefix + name)
+            nodes = []
+            for name, held in zip(self._names, pipeline.execute() if self._names else (), strict=True):
+                fields = {_text(k): _text(v) for k, v in held.items()}
+                if fields:
+                    nodes.append(Node(name, max(now - int(fields.pop("seen", 0)), 0), fields))
+            return nodes
+
+    def _find(self) -> list[str]:
+        pattern = self._prefix.replace("[", r"\[") + "*"
+        keys = {_text(key) for key in self._client.scan_iter(match=pattern, count=10_000)}  # a scan may repeat a key
+        return sorted(key.removeprefix(self._prefix) for key in keys)
 
 
 def _text(reply: bytes | str) -> str:

@@ -153,6 +153,7 @@ def test_the_modules_of_all_that_the_rules_use_are_loaded_beforehand() -> None:
     source = (ROOT / "enforcer" / "firewall" / "rules.py").read_text()
     matches = set(re.findall(r'create_match\("(\w+)"\)', source))
     assert matches
-    assert {f"xt_{match}" for match in matches} <= loaded
+    assert {{"tcp": "xt_tcpudp"}.get(match, f"xt_{match}") for match in matches} <= loaded
+    assert {"ipt_REJECT", "ip6t_REJECT", "nf_tables", "nft_reject_inet"} <= loaded
     assert {"ip_tables", "ip6_tables", "iptable_filter", "ip6table_filter"} <= loaded
     assert {"ip_set_hash_net", "ip_set_bitmap_port"} <= loaded
