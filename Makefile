@@ -1,4 +1,4 @@
-.PHONY: setup run test lint demo bench-attack bench-latency bench-classify bench-memory bench-bans ground lock clean
+.PHONY: setup run test lint demo bench-attack bench-latency bench-classify bench-memory bench-bans ground fuzz lock clean
 
 setup:
 	@scripts/setup
@@ -34,6 +34,9 @@ bench-bans: setup
 
 ground: setup
 	@.venv/bin/python -m tests.ground $(ARGS)
+
+fuzz: setup
+	@.venv/bin/python -m tests.fuzz $(ARGS)
 
 lock:
 	@scripts/lock

@@ -111,7 +111,7 @@ class Agent:
                     continue
                 self.tally["events"] += 1
                 self._position.moved(event.stamp)
-                if isinstance(event, Unban) or self._wants(event):
+                if self._wants(event):
                     changes.pop(event.network, None)
                     changes[event.network] = event
             try:
@@ -172,7 +172,9 @@ class Agent:
             self._sparingly.warning("bad", "ignored an event: %s", error)
             return None
 
-    def _wants(self, event: Ban) -> bool:
+    def _wants(self, event: Ban | Unban) -> bool:
+        if isinstance(event, Unban):
+            return not event.network.endswith("/0")  # which no set can hold, nor take out
         why = self._desired.ban(event.network, event.ttl_ms, monotonic_ms())
         if why:
             self.tally["spared"] += 1

@@ -50,9 +50,9 @@ class Rulebook:
         """Whether this is surely the line of an HTTP request that no rule counts; False when that is not sure.
 
         nginx writes the request line right behind a quote and \\x22 for every other one, so a POST shows as `"POST `.
-        JSON has no request line at all.
+        JSON has no request line at all, but an alias, in which a client may write " HTTP/".
         """
-        return b'"POST ' not in datagram and b" HTTP/" in datagram and not self._own
+        return b'"POST ' not in datagram and b" HTTP/" in datagram and b"{" not in datagram and not self._own
 
     def read(self, datagram: bytes) -> Reading:
         """The meaning of a syslog message or a line of a file, and the rule that counts it. Raises nothing."""

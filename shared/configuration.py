@@ -37,7 +37,7 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
             table = tomllib.loads(Path(source).read_text(encoding="utf-8"))
         except OSError as error:
             raise SettingsError(f"{source}: cannot be read ({error.strerror}); name a file with -c") from error
-        except ValueError as error:  # no UTF-8, no TOML, or a number of more digits than Python reads
+        except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, digits or brackets beyond what Python reads
             raise SettingsError(f"{source}: is not TOML: {error}") from error
     origin = dict.fromkeys(_leaves(table), source)
     named = table.get("rules")
@@ -109,7 +109,7 @@ def _from_environment(text: str, *, listed: bool) -> object:
     """TOML where it is TOML, commas for lists, else the text itself."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
+    except (ValueError, RecursionError):
         if not listed or text.strip() == "all":
             return text.strip()
         value = [part.strip() for part in text.split(",") if part.strip()]

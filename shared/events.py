@@ -102,7 +102,7 @@ def decode(data: bytes) -> Event:
         fields = msgpack.unpackb(data, max_array_len=6, max_map_len=0, max_ext_len=0, max_bin_len=0, max_str_len=256)
         match fields:
             case ["ban/1", str(epoch), int(rev), str(network), int(ttl_ms), str(rule)] if (
-                _stamped(epoch, rev) and type(ttl_ms) is int and 0 < ttl_ms <= LONGEST_BAN_MS
+                _stamped(epoch, rev) and type(ttl_ms) is int and 0 < ttl_ms <= LONGEST_BAN_MS and rule.isprintable()
             ):
                 return Ban(Stamp(epoch, rev), _canonical(network), ttl_ms, rule)
             case ["unban/1", str(epoch), int(rev), str(network)] if _stamped(epoch, rev):

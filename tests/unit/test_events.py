@@ -159,6 +159,8 @@ def but(fields: list[object], index: int, value: object) -> list[object]:
         but(BAN, 4, 300_000.0),
         but(BAN, 5, None),
         but(BAN, 5, "x" * 300),
+        but(BAN, 5, "pin\n"),
+        but(BAN, 5, "\x1b[2J"),
         but(UNBAN, 2, 0),
         but(UNBAN, 2, True),
         but(UNBAN, 3, "203.0.113.7/32"),

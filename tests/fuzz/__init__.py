@@ -1,0 +1,5 @@
+"""Coverage-guided fuzzing: seeds and hostile bytes -> a target's check() -> silence, or an error and the input kept.
+
+Targets hold invariants and nothing of the engine; `python -m tests.fuzz` runs one under the engine, in a process of
+its own, because that instruments what it imports and ends the process.
+"""
