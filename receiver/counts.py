@@ -71,8 +71,9 @@ class Counts:
         """Take back failures of an address on the room that it has now joined, so many at most."""
         for window in self.rule(joined.rule).windows(joined.rule):
             keys = [self._keys.count(joined.network, window.name), self._keys.window(joined.network, window.name)]
+            keys.append(self._keys.forgiven(joined.network, window.name, joined.id))
             with translated(self._settings):
-                self._forgive(keys, [joined.alias, most])
+                self._forgive(keys, [joined.alias, most, window.findtime_ms])
 
     def rule(self, name: str) -> Rule:
         """The rule of this name, or of this window's name."""

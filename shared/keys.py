@@ -25,6 +25,10 @@ class Keys:
         """ZSET "id rp alias" -> ms, TTL: the failures themselves, at most maxretry."""
         return f"{self.prefix}:window:{{{network}}}:{rule}"
 
+    def forgiven(self, network: Network, rule: str, join: str) -> str:
+        """String, TTL: ids of the failures that a right PIN, by its own id, took back."""
+        return f"{self.prefix}:forgiven:{{{network}}}:{rule}:{join}"
+
     @property
     def bans(self) -> str:
         """ZSET network -> until, ms of Redis TIME: who is banned now."""

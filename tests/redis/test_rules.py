@@ -207,6 +207,28 @@ def test_it_takes_back_so_many_at_most(forgiving: Counting, client: redis.Redis)
     assert client.zcard(KEYS.bans) == 1
 
 
+def test_the_same_join_again_takes_back_no_more(forgiving: Counting, client: redis.Redis) -> None:
+    """Redis may fail in the middle of a batch, which is then counted again whole."""
+    some, join = failures(A, 4), joined()
+    for _ in range(3):
+        forgiving.take([*some, join])
+        assert (count(client), count(client, "pin.long")) == (2, 2)
+    forgiving.take([joined()])
+    assert count(client) == 0
+    assert 0 < client.pttl(KEYS.forgiven(A, "pin", join.id)) <= 5 * MINUTE_MS
+
+
+def test_what_comes_again_by_way_of_another_receiver_is_taken_back_again(
+    forgiving: Counting, client: redis.Redis
+) -> None:
+    some, join = failures(A, 2), joined()
+    forgiving.take([*some, join])
+    late = failure(A)
+    forgiving.take([late, *some])
+    forgiving.take([join])
+    assert count(client) == 1, "the failure after the join"
+
+
 def test_it_takes_nothing_back_of_other_rooms_and_other_addresses(forgiving: Counting, client: redis.Redis) -> None:
     forgiving.take([*failures(A, 3, alias="victim"), *failures(A, 1, alias="own"), *failures(B, 3, alias="own")])
     for alias in ("own", "own", "victi", "victim2", ""):
