@@ -65,6 +65,10 @@ def sentence(row: Row) -> str:
         case "hot":
             counts = f"{row.get('failures')} wrong PINs from {row.get('addresses')} addresses"
             return f"room {row.get('room')} is under attack: {counts}{by}"
+        case "breaker":
+            return f"only observes {row.get('sender')}: more than {row.get('most')} bans in a minute on its word{by}"
+        case "trust":
+            return f"trusts {row.get('sender')} again{by}"
         case "allow":
             return f"allowed {row['network']}{_because(row)}{by}"
         case "disallow":

@@ -146,6 +146,20 @@ def allow(  # an option each
 
 
 @main.command()
+@click.argument("sender")
+@as_json_option
+@click.pass_obj
+@reported
+def trust(config: str | None, sender: str, as_json: bool) -> None:
+    """Let the lines of SENDER, an RP's address, ban again, although they banned too many (receiver.breaker)."""
+    result = Operator(_settings(config)).trust(sender)
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"{result['sender']} {'is trusted again' if result['was_observed'] else 'was trusted already'}")
+
+
+@main.command()
 @click.option("--limit", default=50, type=click.IntRange(1), metavar="N", help="The N highest; the default is 50.")
 @as_json_option
 @click.pass_obj

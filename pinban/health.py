@@ -30,6 +30,15 @@ def problems(ledger: Mapping[str, Any], nodes: list[Node], routes: Sequence[Rout
     return found + [fault.text for fault in faults(routes, nodes)]
 
 
+def tripped(observed: Mapping[str, int]) -> list[str]:
+    """What the breaker did: senders that are only observed, and for how many ms more if they are quiet."""
+    return [
+        f"the breaker is open: lines of {sender} ban nobody for another {Milliseconds(left_ms)}, there were too many "
+        f"bans on its word; see `pinban bans`, then find the forger, or `pinban trust {sender}`"
+        for sender, left_ms in sorted(observed.items())
+    ]
+
+
 def notes(nodes: list[Node], routes: Sequence[Route] = ()) -> list[str]:
     """What happened since the daemons started and an operator may want to know."""
     found = []

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pinban.health import notes, numbers, problems
+from pinban.health import notes, numbers, problems, tripped
 from receiver.beats import read_routes
+from receiver.breaker import Breaker
 from receiver.counts import Counts
 from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network, NetworkSet, counted_network, parse_network
@@ -46,6 +47,7 @@ class Operator:
         self._keys = Keys(settings.redis.prefix)
         self._ledger = Ledger(settings, self._client)
         self._counts = Counts(settings, self._client)
+        self._breaker = Breaker(settings, self._client)
         self._rules = settings.rules
 
     def status(self) -> Row:
@@ -57,7 +59,9 @@ class Operator:
             pipeline.get(self._keys.rev)
             pipeline.zrange(self._keys.bans, 0, -1, withscores=True)
             pipeline.xrevrange(self._keys.history, count=1)
-            epoch, rev, bans, last = pipeline.execute()
+            pipeline.zrange(self._keys.observed, now, "inf", byscore=True, withscores=True)
+            epoch, rev, bans, last, senders = pipeline.execute()
+            observed = {sender.decode(): int(until_ms) - now for sender, until_ms in senders}
             standing = sum(1 for _, until_ms in bans if until_ms > now)
             changed = int(last[0][0].partition(b"-")[0]) if last else 0
             ledger = {
@@ -78,7 +82,12 @@ class Operator:
                 for r in routes
                 if any(n.name == r.rp for n in nodes)  # of names that nobody knows there may be many
             ],
-            "problems": [*losses(read_memory(self._settings, self._client)), *problems(ledger, nodes, routes)],
+            "observed": observed,
+            "problems": [
+                *tripped(observed),
+                *losses(read_memory(self._settings, self._client)),
+                *problems(ledger, nodes, routes),
+            ],
             "notes": notes(nodes, routes),
         }
 
@@ -166,6 +175,11 @@ class Operator:
         network = self._written(address)
         _, changed = self._ledger.allow(network, "", (), _who())
         return {"network": network, "was_allowed": changed}
+
+    def trust(self, sender: str) -> Row:
+        """Let the lines of a sender ban again, before the breaker does."""
+        name = sender if sender == "local" else str(self._written(sender))
+        return {"sender": name, "was_observed": self._breaker.trust(name, _who())}
 
     def counters(self) -> list[Row]:
         """Who has failed lately, the highest counts first."""

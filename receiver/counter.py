@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import replace
 
+from receiver.breaker import Breaker
 from receiver.counts import Counts, expired
 from receiver.failures import Counted, Failure, unpack
 from receiver.journal import Journal, Slot
@@ -37,13 +38,16 @@ _log = logging.getLogger("pinban.receiver")
 class Counter(threading.Thread):
     """Empties the slots that it is given; `more` wakes it."""
 
-    def __init__(self, settings: Settings, journal: Journal, counts: Counts, ledger: Ledger, rooms: Rooms) -> None:
+    def __init__(
+        self, settings: Settings, journal: Journal, counts: Counts, ledger: Ledger, rooms: Rooms, breaker: Breaker
+    ) -> None:
         super().__init__(name="counter", daemon=True)
         self._settings = settings
         self._journal = journal
         self._counts = counts
         self._ledger = ledger
         self._rooms = rooms
+        self._breaker = breaker
         self._rules = settings.rules
         self._wake = threading.Condition()
         self._news = False
@@ -109,6 +113,7 @@ class Counter(threading.Thread):
         try:
             self._counts.prepare()
             self._ledger.prepare()
+            self._breaker.prepare()
         except StoreError as error:
             self._seldom.warning("store", "%s; failures wait", error)
 
@@ -178,21 +183,20 @@ class Counter(threading.Thread):
     def _ban(self, verdict: Verdict, rule: Rule) -> bool:
         facts = [dict(zip(("id", "rp", "alias", "at"), each.split(" "), strict=False)) for each in verdict.evidence]
         evidence, node = json.dumps(facts), self._settings.receiver.node
+        simulate = rule.simulate or self._breaker.trips(verdict.network, (fact["rp"] for fact in facts))
         recorded = self._ledger.ban(
-            NewBan(
-                verdict.network, verdict.bantime_ms, verdict.rule, evidence, node, int(rule.strikes_kept), rule.simulate
-            )
+            NewBan(verdict.network, verdict.bantime_ms, verdict.rule, evidence, node, int(rule.strikes_kept), simulate)
         )
         # Only simulated, it must not spare anybody what the other rules have counted.
-        forgotten = [verdict.rule.removesuffix(LONG).removesuffix(HOT)] if rule.simulate else self._rules
+        forgotten = [verdict.rule.removesuffix(LONG).removesuffix(HOT)] if simulate else self._rules
         self._counts.reset(verdict.network, forgotten, long=verdict.rule.endswith(LONG))
         if recorded.new:
             self._sparingly.warning(
                 "ban", "%s %s for %s by rule %s, ban number %d of this address",
-                "would ban (simulated)" if rule.simulate else "banned", verdict.network,
-                Milliseconds(verdict.bantime_ms), verdict.rule, recorded.strikes + rule.simulate,
+                "would ban (simulated)" if simulate else "banned", verdict.network,
+                Milliseconds(verdict.bantime_ms), verdict.rule, recorded.strikes + simulate,
             )  # fmt: skip
-        return recorded.new and not rule.simulate
+        return recorded.new and not simulate
 
 
 def _rooms(failures: list[Failure], network: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from gunicorn.workers.gthread import ThreadWorker
 
 from receiver.beats import Beats, Watch
+from receiver.breaker import Breaker
 from receiver.counter import Counter
 from receiver.counts import Counts
 from receiver.ingest import Ingest, Sorter
@@ -48,7 +49,9 @@ class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         housekeeping = connect(settings, f"keeper-{settings.receiver.node}", HASTY_S)
         beats = Beats(settings, housekeeping)
         sorter = Sorter(settings, station.rulebook, spared, beats.note)
-        self.counter = Counter(settings, station.journal, Counts(settings, client), ledger, rooms)
+        self.counter = Counter(
+            settings, station.journal, Counts(settings, client), ledger, rooms, Breaker(settings, client)
+        )
         self.ingest = Ingest(station.sockets, station.journal, sorter, self.counter)
         heir = Spared(settings, names)  # one of its own, since it sorts in another thread
         self.keeper = Keeper(

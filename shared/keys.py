@@ -52,6 +52,15 @@ class Keys:
         return f"{{{self.prefix}}}:simulation:{network}"
 
     @property
+    def observed(self) -> str:
+        """ZSET sender -> until, ms: whose lines ban nobody now, because they banned too many."""
+        return f"{{{self.prefix}}}:observed"
+
+    def sender(self, name: str) -> str:
+        """ZSET network -> ms, TTL: bans of the last minute on the word of a sender."""
+        return f"{{{self.prefix}}}:sender:{name}"
+
+    @property
     def allow(self) -> str:
         """Hash network -> JSON {"note", "until"}: the central allow-list; until is ms of Redis TIME, or 0 for ever."""
         return f"{{{self.prefix}}}:allow"

@@ -82,6 +82,21 @@ class Receiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[int, ...],
         Meta(description="a list of body sizes of a 403 that asks for one, for lines without PIN flag"),
     ] = (69, 73, 77, 80, 84, 88, 110, 121, 137, 141, 148, 152)
+    breaker: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="a number of bans in a minute, up to 100000, above which a sender is only observed; 0 is never",
+        ),
+    ] = 1_000
+    breaker_for: Annotated[
+        Duration, Meta(description='a length of time from 1s to 30d, as "5m" or in seconds: how long a sender stays so')
+    ] = Milliseconds(300_000)
+
+    def __post_init__(self) -> None:
+        if not 1_000 <= self.breaker_for <= 30 * 86_400_000:
+            raise ValueError("breaker_for")
 
 
 class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

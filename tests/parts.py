@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import redis
 
+from receiver.breaker import Breaker
 from receiver.counter import Counter
 from receiver.counts import Counts
 from receiver.ingest import Sorter
@@ -21,4 +22,5 @@ def sorter_of(settings: Settings) -> Sorter:
 
 def counter_of(settings: Settings, journal: Journal, client: redis.Redis) -> Counter:
     ledger = Ledger(settings, client)
-    return Counter(settings, journal, Counts(settings, client), ledger, Rooms(settings, client, ledger))
+    rooms, breaker = Rooms(settings, client, ledger), Breaker(settings, client)
+    return Counter(settings, journal, Counts(settings, client), ledger, rooms, breaker)

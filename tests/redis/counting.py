@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from receiver.breaker import Breaker
 from receiver.counter import Counter
 from receiver.counts import Counts
 from receiver.failures import Failure, pack
@@ -92,7 +93,8 @@ def counting(settings: Settings) -> Iterator[Counting]:
     with connect(settings, "test", HASTY_S) as client:
         ledger = Ledger(settings, client)
         rooms = Rooms(settings, client, ledger)
-        counter = Counter(settings, journal, Counts(settings, client), ledger, rooms)
+        breaker = Breaker(settings, client)
+        counter = Counter(settings, journal, Counts(settings, client), ledger, rooms, breaker)
         counter.adopt(journal.slots[0], own=True)
         counter.start()
         try:

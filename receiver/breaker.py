@@ -1,0 +1,65 @@
+"""Whose word is enough for a ban: a sender whose bans in a minute are too many is only observed for a while.
+
+Log lines come unauthenticated. Whoever can forge them may ban whom they like, but by this not many.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import redis
+
+from shared.addresses import Network
+from shared.keys import Keys
+from shared.logs import Sparingly
+from shared.settings import Settings
+from shared.store import lua, translated
+
+_log = logging.getLogger("pinban.receiver")
+
+
+class Breaker:
+    """The breaker of one deployment: all receivers count in Redis. Every method raises StoreError, safe to repeat."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._settings = settings
+        self._keys = Keys(settings.redis.prefix)
+        self._weigh = client.register_script(lua("receiver", "weigh"))
+        self._trust = client.register_script(lua("receiver", "trust"))
+        self._client = client
+        self._sparingly = Sparingly(_log, every_s=10.0)
+
+    def prepare(self) -> None:
+        """Have Redis know the script before it is needed."""
+        with translated(self._settings):
+            self._client.script_load(self._weigh.script)
+
+    def trips(self, network: Network, senders: Iterable[str]) -> bool:
+        """Whether a ban of the network, on the word of these senders, must not be more than simulated.
+
+        The ban counts for each of them, once a minute, and one that is observed only is enough.
+        """
+        most, length = self._settings.receiver.breaker, self._settings.receiver.breaker_for
+        named = sorted(set(senders))
+        if not most or not named:
+            return False
+        keys = [self._keys.observed, self._keys.history, *(self._keys.sender(sender) for sender in named)]
+        with translated(self._settings):
+            fresh, known = self._weigh(keys, [network, most, int(length), self._settings.receiver.node, *named])
+        for sender in fresh:
+            name = sender.decode()
+            _log.error(
+                "breaker: more than %d bans in a minute on the word of %s; its lines ban nobody until it was quiet "
+                "for %s. Forged, or a botnet? `pinban bans` tells, `pinban trust %s` ends it", most, name, length, name,
+            )  # fmt: skip
+        if known:
+            self._sparingly.say(logging.ERROR, "breaker", "breaker: %s is only observed, bans by it are simulated",
+                                b", ".join(known).decode())  # fmt: skip
+        return bool(fresh or known)
+
+    def trust(self, sender: str, by: str) -> bool:
+        """End the observation of a sender; False when it was trusted already."""
+        keys = [self._keys.observed, self._keys.history, self._keys.sender(sender)]
+        with translated(self._settings):
+            return bool(self._trust(keys, [sender, by]))
