@@ -103,6 +103,7 @@ def test_ten_thousand_random_datagrams_are_counted_and_do_no_harm(lab: Lab) -> N
 
 def test_ten_thousand_random_events_are_counted_and_do_no_harm(lab: Lab) -> None:
     before = [number(lab.redis, rp.host.name, "bad_events") for rp in lab.rps]
+    begun = [[number(lab.redis, rp.host.name, word) for word in ("gaps", "resyncs")] for rp in lab.rps]
     with lab.redis.client() as client:
         pipeline = client.pipeline(transaction=False)
         for event in bad_events(seed=2):
@@ -113,6 +114,8 @@ def test_ten_thousand_random_events_are_counted_and_do_no_harm(lab: Lab) -> None
         assert rp.enforcer
         assert rp.enforcer.running
         assert rp.enforcer.tail().count("Traceback") == 0
+    after = [[number(lab.redis, rp.host.name, word) for word in ("gaps", "resyncs")] for rp in lab.rps]
+    assert after == begun, "garbage is no gap"
     is_banned_as_always(lab, 102)
 
 

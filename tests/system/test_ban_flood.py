@@ -1,0 +1,103 @@
+"""A flood of bans: a hundred thousand a minute through the ledger, with enforcers that keep up or are cut off."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from receiver.ledger import Ledger, NewBan
+from shared.addresses import Network
+from shared.settings import Redis, Settings
+from shared.store import connect
+from tests.lab.kernel import members
+from tests.lab.lab import Lab
+from tests.lab.process import wait_until
+from tests.lab.views import ledger, number
+
+#: Bans of the flood, and their pace: 1,667 a second are 100,000 a minute.
+BANS, PER_S = 8_000, 1_667
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(rps=2) as lab:
+        flood(lab, "100.60", 1, PER_S)  # a ledger begins with its first change, and every agent with a snapshot of it
+        wait_until(partial(reported, lab), "both agents tell of the first ban")
+        yield lab
+
+
+def reported(lab: Lab) -> bool:
+    with lab.redis.client() as client:
+        rev = int(client.get("{pinban}:rev") or 0)
+    return all(number(lab.redis, rp.host.name, "applied_rev") == rev for rp in lab.rps)
+
+
+def flood(lab: Lab, network: str, number: int, per_s: int) -> float:
+    """So many bans at this pace, or as fast as Redis takes them; the seconds it took."""
+    settings = Settings(redis=Redis(url=f"unix://{lab.redis.socket}"))
+    begun = time.monotonic()
+    with connect(settings, "test", 5.0) as client:
+        writer = Ledger(settings, client)
+        for n in range(number):
+            writer.ban(NewBan(Network(f"{network}.{n >> 8}.{n & 255}"), 600_000, "pin", "[]", "test"))
+            if n % 50 == 0:
+                time.sleep(max(n / per_s - (time.monotonic() - begun), 0))
+    return time.monotonic() - begun
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process and of the children it has waited for, s (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def agree(lab: Lab) -> bool:
+    banned = ledger(lab.redis)
+    return all(members(rp.host.namespace) == banned for rp in lab.rps)
+
+
+def test_a_ban_flood_of_a_hundred_thousand_a_minute_is_kept_up_with_at_bounded_cost(lab: Lab) -> None:
+    agents = [rp.enforcer for rp in lab.rps if rp.enforcer]
+    before = [cpu_s(agent.pid) for agent in agents]
+    resyncs = [number(lab.redis, rp.host.name, "resyncs") for rp in lab.rps]
+    elapsed_s = flood(lab, "100.64", BANS, PER_S)
+    wait_until(partial(agree, lab), "every kernel holds the ledger", 7)
+    assert len(ledger(lab.redis)) == BANS + 1
+    wait_until(partial(reported, lab), "both agents tell of the last ban")
+    for agent, was in zip(agents, before, strict=True):
+        assert (cpu_s(agent.pid) - was) / elapsed_s < 0.75, "of a processor"
+        assert "Traceback" not in agent.log.read_text()
+        lines = agent.log.read_text().count("drops 100.64")
+        assert lines <= 21 * (elapsed_s + 8), "and does not say so eight thousand times"
+    assert [number(lab.redis, rp.host.name, "resyncs") for rp in lab.rps] == resyncs, "nobody lost an event"
+
+
+def test_a_subscriber_cut_off_for_its_full_buffer_notices_and_comes_to_agree(lab: Lab) -> None:
+    """Redis cuts who does not read: at 32 MB, or at 8 MB for a minute. Here at 64 kB, which a test can wait for."""
+    frozen = lab.rps[0].enforcer
+    assert frozen
+    with lab.redis.client() as client:
+        limits = str(client.config_get("client-output-buffer-limit")["client-output-buffer-limit"])
+        client.config_set("client-output-buffer-limit", "pubsub 65536 65536 1")
+        clients = len(client.client_list(_type="pubsub"))
+        frozen.signal(signal.SIGSTOP)
+        try:
+            for turn in range(20):  # the sockets' own buffers take some hundred kB first
+                flood(lab, f"100.{70 + turn}", 3_000, 1_000_000)
+                if len(client.client_list(_type="pubsub")) < clients:
+                    break
+            assert len(client.client_list(_type="pubsub")) == clients - 1, "Redis has cut the subscriber"
+        finally:
+            frozen.signal(signal.SIGCONT)
+            client.config_set("client-output-buffer-limit", limits)
+    wait_until(partial(agree, lab), "every kernel holds the ledger", 7)
+    assert len(ledger(lab.redis)) > BANS
+    assert "Traceback" not in frozen.log.read_text()
+    flood(lab, "100.66", 1, PER_S)
+    wait_until(partial(agree, lab), "and follows again", 3)
