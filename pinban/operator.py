@@ -22,7 +22,7 @@ from shared.allow import AllowList, Entry, read_allow
 from shared.errors import AddressError, PinbanError
 from shared.keys import Keys
 from shared.memory import losses, read_memory
-from shared.nodes import Node, read_nodes
+from shared.nodes import read_nodes
 from shared.secure import check_secrets
 from shared.settings import Settings
 from shared.spared import Spared, names_of
@@ -59,9 +59,7 @@ class Operator:
             pipeline.get(self._keys.rev)
             pipeline.zrange(self._keys.bans, 0, -1, withscores=True)
             pipeline.xrevrange(self._keys.history, count=1)
-            pipeline.zrange(self._keys.observed, now, "inf", byscore=True, withscores=True)
-            epoch, rev, bans, last, senders = pipeline.execute()
-            observed = {sender.decode(): int(until_ms) - now for sender, until_ms in senders}
+            epoch, rev, bans, last = pipeline.execute()
             standing = sum(1 for _, until_ms in bans if until_ms > now)
             changed = int(last[0][0].partition(b"-")[0]) if last else 0
             ledger = {
@@ -82,12 +80,10 @@ class Operator:
                 for r in routes
                 if any(n.name == r.rp for n in nodes)  # of names that nobody knows there may be many
             ],
-            "observed": observed,
-            "problems": [
-                *tripped(observed),
-                *losses(read_memory(self._settings, self._client)),
-                *problems(ledger, nodes, routes),
-            ],
+            "observed": (observed := self._breaker.observed()),
+            "problems": tripped(observed)
+            + losses(read_memory(self._settings, self._client))
+            + problems(ledger, nodes, routes),
             "notes": notes(nodes, routes),
         }
 
@@ -256,10 +252,6 @@ def _ban_row(network: Network, left_ms: int, facts: Mapping[str, str]) -> Row:
         "evidence": evidence if isinstance(evidence, list) else [],
         "by": facts.get("by", ""),
     }
-
-
-def _node_row(node: Node) -> Row:
-    return {"name": node.name, "alive": node.alive, "silent_ms": node.silent_ms, **numbers(node.fields)}
 
 
 def _who() -> str:

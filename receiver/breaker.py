@@ -14,7 +14,7 @@ from shared.addresses import Network
 from shared.keys import Keys
 from shared.logs import Sparingly
 from shared.settings import Settings
-from shared.store import lua, translated
+from shared.store import lua, now_ms, translated, understood
 
 _log = logging.getLogger("pinban.receiver")
 
@@ -57,6 +57,14 @@ class Breaker:
             self._sparingly.say(logging.ERROR, "breaker", "breaker: %s is only observed, bans by it are simulated",
                                 b", ".join(known).decode())  # fmt: skip
         return bool(fresh or known)
+
+    def observed(self) -> dict[str, int]:
+        """The senders that are only observed, each with the ms until it is trusted again, if it is quiet."""
+        with understood(self._settings):
+            now = now_ms(self._client)
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.zrange(self._keys.observed, now, "inf", byscore=True, withscores=True)
+            return {sender.decode(): int(until_ms) - now for sender, until_ms in pipeline.execute()[0]}
 
     def trust(self, sender: str, by: str) -> bool:
         """End the observation of a sender; False when it was trusted already."""

@@ -89,7 +89,7 @@ class Target:
         agent = Agent(firewall, self._spared)
         agent.arm()
         standing = {NETWORKS[0]: 600_000}
-        agent.resync(Snapshot(Stamp("e", 1), standing, 0))
+        agent.resync(Snapshot(Stamp("e", 1), standing.items()))
         named: set[str] = {*standing}
         told = [data]
         told += _told(data)
@@ -100,7 +100,7 @@ class Target:
             if each[:1] and each[0] & 1 and number + 1 < len(told):
                 continue
             if not agent.follow(batch):
-                agent.resync(Snapshot(Stamp("e", number + 2), standing, 0))
+                agent.resync(Snapshot(Stamp("e", number + 2), standing.items()))
             batch = []
             _check_held(firewall, named)
         agent.check()
