@@ -11,7 +11,7 @@ from typing import Any
 from shared.settings import Mail
 
 #: Events of the history that people are told of.
-TOLD = ("ban", "simulated", "hot")
+TOLD = ("ban", "simulated", "hot", "breaker")
 
 #: Events that one mail tells in full; of the others it tells the number.
 _MOST = 50
@@ -42,6 +42,8 @@ def _headline(entries: Sequence[Entry]) -> str:
     match entry["event"]:
         case "hot":
             return f"room {_plain(entry.get('room'))} is under attack"
+        case "breaker":
+            return f"{_plain(entry.get('sender'))} is only observed, it banned too many"
         case "simulated":
             return f"would ban {_plain(entry.get('network'))}, rule {_plain(entry.get('rule'))} (simulated)"
     return f"banned {_plain(entry.get('network'))}, rule {_plain(entry.get('rule'))}"
@@ -53,6 +55,12 @@ def _told(entry: Entry) -> str:
         return (
             f"Room {_plain(entry.get('room'))} is under attack: {_plain(entry.get('failures'))} wrong PINs from"
             f" {_plain(entry.get('addresses'))} addresses, noticed by {by}.\n"
+        )
+    if entry["event"] == "breaker":
+        sender = _plain(entry.get("sender"))
+        return (
+            f"{sender}: more than {_plain(entry.get('most'))} bans in a minute on its word, noticed by {by}. Its lines"
+            f" ban nobody until it is quiet. Forged, or a botnet? pinban bans tells; pinban trust {sender} ends it.\n"
         )
     network = _plain(entry.get("network"))
     done = "banned" if entry["event"] == "ban" else "would be banned (the rule only simulates)"

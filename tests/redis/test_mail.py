@@ -210,6 +210,13 @@ def test_a_room_that_a_client_named_cannot_write_headers_or_lines() -> None:
     assert "\x1b" not in mail.as_string()
 
 
+def test_a_sender_that_is_only_observed_is_told_of() -> None:
+    entry = {"event": "breaker", "sender": "10.0.0.11", "most": "1000", "by": "rx1"}
+    mail = letter(Mail(to=("noc@example.org",)), [entry], "rx1")
+    assert mail["Subject"] == "[pinban] 10.0.0.11 is only observed, it banned too many"
+    assert "pinban trust 10.0.0.11" in mail.get_content()
+
+
 @pytest.mark.parametrize("evidence", ["", "{", '"text"', "[1]", '[{"at": "1e99"}]', '{"why": "a\\nb"}'])
 def test_no_evidence_breaks_a_mail(evidence: str) -> None:
     entry = {"event": "ban", "network": "203.0.113.7", "rule": "manual", "until": "", "evidence": evidence, "by": "me"}
