@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 
 from enforcer.agent import Agent
@@ -86,7 +87,9 @@ def run(settings: Settings, firewall: Firewall, why: str) -> int:
         watch.start()
     beats.start()
     service.tell("armed; reads the ledger", "READY=1")
-    while signal.sigtimedwait(signals, service.every_s) is None:
+    asked = threading.Event()
+    threading.Thread(target=_await, args=(signals, asked), name="signals", daemon=True).start()
+    while not asked.wait(service.every_s):
         well = all(thread.is_alive() and time.monotonic() - thread.moved_at < STUCK_S for thread in (follower, keeper))
         service.tell(follower.trouble or f"follows the ledger, revision {agent.applied[1]}", *["WATCHDOG=1"] * well)
     service.tell("stops; protection stays in place", "STOPPING=1")
@@ -98,6 +101,14 @@ def run(settings: Settings, firewall: Firewall, why: str) -> int:
     firewall.close()
     _log.info("stopped; %s", "protection stays in place" if firewall.name != "dry-run" else "nothing was enforced")
     return 0
+
+
+def _await(signals: set[signal.Signals], asked: threading.Event) -> None:
+    """Tell when one of the signals came. Not by sigtimedwait, whose time may end while we are frozen (SIGSTOP): then
+    Python 3.11 returns a signal that nobody sent.
+    """
+    signal.sigwait(signals)
+    asked.set()
 
 
 def choose(settings: Settings) -> Choice:

@@ -97,6 +97,7 @@ def test_a_subscriber_cut_off_for_its_full_buffer_notices_and_comes_to_agree(lab
             frozen.signal(signal.SIGCONT)
             client.config_set("client-output-buffer-limit", limits)
     wait_until(partial(agree, lab), "every kernel holds the ledger", 7)
+    assert frozen.running, "being frozen is no reason to end"
     assert len(ledger(lab.redis)) > BANS
     assert "Traceback" not in frozen.log.read_text()
     flood(lab, "100.66", 1, PER_S)
