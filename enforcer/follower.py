@@ -50,6 +50,7 @@ class Follower(threading.Thread):
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
         self._rest_s = 0.0
+        self.resync_wanted = threading.Event()  #: set when the ledger's clock is not what it was
         self.heard_at: float | None = None  #: when the last message came, s of the monotonic clock
         self.trouble = "not connected yet"  #: why we do not follow now, or ""
 
@@ -92,7 +93,8 @@ class Follower(threading.Thread):
             asked_at = time.monotonic()
             while not self._stopping.is_set():
                 events = self._events(channel)
-                if events and not self._agent.follow(events):
+                if (events and not self._agent.follow(events)) or self.resync_wanted.is_set():
+                    self.resync_wanted.clear()
                     self._resync(client)
                 if self.heard_at is not None and time.monotonic() - self.heard_at > SILENCE_S:
                     raise StoreError(f"no beat for {SILENCE_S:.0f} s; is a receiver running, is Redis answering?")

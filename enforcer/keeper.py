@@ -103,7 +103,7 @@ class Keeper(threading.Thread):
             "beat_age_ms": -1 if heard_at is None else int((time.monotonic() - heard_at) * 1_000),
             "trouble": "; ".join(filter(None, (self._follower.trouble, found))),
         }
-        for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared"):
+        for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared", "clock_steps"):
             fields[name] = self._agent.tally[name]
         if not self._writer.write(fields):
             self._sparingly.warning(
@@ -111,3 +111,7 @@ class Keeper(threading.Thread):
                 "another daemon calls itself %s too; set enforcer.node on one of them",
                 self._settings.enforcer.node,
             )
+        if step := self._writer.stepped():
+            self._agent.tally["clock_steps"] += 1
+            self._follower.resync_wanted.set()
+            _log.warning("Redis' clock was set by %+.1f s, or this host slept; reads the ledger anew", step / 1_000)

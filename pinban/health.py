@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shared.clock import STEP_MS
 from shared.durations import Milliseconds
 from shared.nodes import Node
 
@@ -44,9 +45,12 @@ def notes(nodes: list[Node]) -> list[str]:
             ("malformed", "datagrams that no line of a known format was in"),
             ("repairs", "repairs of a firewall that something else had changed"),
             ("bad_events", "events on the channel that pinban cannot have written"),
+            ("clock_steps", "times that Redis' clock was set: bans may have ended early"),
         ):
             if fields.get(name, 0):
                 found.append(f"{node.name}: {fields[name]} {meaning}")
+        if node.alive and abs(skew := fields.get("clock_skew_ms", 0)) > STEP_MS:
+            found.append(f"{node.name}: its clock is {skew / 1_000:+.1f} s from Redis'; nothing goes by it")
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import redis
 
+from shared.clock import STEP_MS, Clock
 from shared.keys import Keys
 from shared.settings import Settings
 from shared.store import now_ms, translated, understood
@@ -42,14 +44,28 @@ class NodeWriter:
         self._key = Keys(settings.redis.prefix).node(name)
         self._instance = instance
         self._established = False
+        self._clock = Clock()
+        self._stepped_ms = 0
+
+    def stepped(self) -> int:
+        """By how much Redis' clock was set since this was last asked, ms; 0 when it was not."""
+        step, self._stepped_ms = self._stepped_ms, 0
+        return step
 
     def write(self, fields: Mapping[str, str | int]) -> bool:
-        """Write the hash; `seen`, ms of Redis TIME, and `instance` are added. StoreError when Redis fails.
+        """Write the hash; `seen`, ms of Redis TIME, `instance` and `clock_skew_ms` are added. StoreError when Redis
+        fails.
 
         False when another daemon wrote since our last time: both have the same name, and each hides the other.
         """
         with translated(self._settings):
-            rows = (*fields.items(), ("seen", now_ms(self._client)), ("instance", self._instance))
+            asked = time.monotonic_ns() // 1_000_000
+            now = now_ms(self._client)
+            took = time.monotonic_ns() // 1_000_000 - asked
+            if took < STEP_MS // 4:  # else it is not known which moment the answer is of
+                self._stepped_ms += self._clock.look(now, asked)
+            skew = ("clock_skew_ms", time.time_ns() // 1_000_000 - now)
+            rows = (*fields.items(), skew, ("seen", now), ("instance", self._instance))
             pipeline = self._client.pipeline(transaction=True)
             pipeline.hget(self._key, "instance")
             pipeline.hset(self._key, items=[item for row in rows for item in row])
@@ -71,7 +87,8 @@ def read_nodes(settings: Settings, client: redis.Redis) -> list[Node]:
         for name in sorted(key.removeprefix(prefix) for key in keys):
             fields = {_text(k): _text(v) for k, v in client.hgetall(prefix + name).items()}
             if fields:
-                nodes.append(Node(name, max(now - int(fields.pop("seen", 0)), 0), fields))
+                # Seen in the future: it was last seen before Redis' clock was set back.
+                nodes.append(Node(name, abs(now - int(fields.pop("seen", 0))), fields))
         return nodes
 
 

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -48,7 +49,7 @@ def echo(host: Namespace) -> Iterator[TcpProxy]:
 
 
 def repeat(connection: socket.socket) -> None:
-    with connection:
+    with connection, suppress(ConnectionError):
         while data := connection.recv(4096):
             connection.sendall(data)
 
