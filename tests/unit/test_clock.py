@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pinban.health import notes
 from shared.clock import STEP_MS, Clock
 from shared.nodes import Node
-from pinban.health import notes
 
 
 def test_the_first_look_tells_nothing() -> None:
