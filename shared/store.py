@@ -152,6 +152,8 @@ def _remedy(error: redis.exceptions.RedisError) -> str:
             return f"the cluster is not complete ({text}); a failover takes some seconds, else see CLUSTER INFO"
         case redis.exceptions.TryAgainError() | redis.exceptions.AskError():
             return f"is moving what we need to another node ({text}); if that stopped, redis-cli --cluster fix goes on"
+        case _ if "MISCONF" in text:
+            return f"cannot write to its disk ({text}); make room there, or see its log"
         case redis.exceptions.BusyLoadingError():
             return "is loading its data; it will be ready by itself"
         case redis.exceptions.ConnectionError():

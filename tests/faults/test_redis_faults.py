@@ -1,4 +1,4 @@
-"""Redis is emptied, frozen, full, forgetful, throws its subscribers out: bans stand, failures wait and count once."""
+"""Redis is emptied, frozen, full, forgetful, or throws subscribers out: bans stand, failures wait and count once."""
 
 from __future__ import annotations
 
