@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.addresses import Network
 from tests.faults.tools import (
     HEALED_S,
     agree,
@@ -32,6 +35,7 @@ from tests.lab.kernel import members
 from tests.lab.lab import Lab, ReverseProxy
 from tests.lab.process import wait_until
 from tests.lab.proxy import TcpProxy, UdpProxy, Weather
+from tests.lab.redis_server import RedisServer
 from tests.lab.views import await_ban, counted, ledger, node, number, operate
 from tests.lab.wires import CORE
 
@@ -216,6 +220,51 @@ def test_a_redis_200_ms_away_is_no_loss_and_what_the_queue_cannot_hold_is_counte
         reroute(receiver, f"{BESIDE}:6379", f"{CORE}:6379")
         wait_until(receiver.is_ready, "it is ready")
     restarted(lab)
+
+
+@pytest.mark.row(6)
+def test_a_replica_that_takes_the_address_over_goes_on_with_every_ban(lab: Lab, tmp_path: Path) -> None:
+    """Failover without sentinels: an address that leads to another server. The old master is frozen, not gone."""
+    assert lab.receiver
+    daemons = [lab.receiver, *(rp.enforcer for rp in lab.rps if rp.enforcer)]
+    heir = RedisServer(Path(tempfile.mkdtemp(prefix="pinban-")), lab.core.namespace, bind=CORE, port=6380)
+    heir.start()
+    heir.await_ready()
+    with TcpProxy(lab.core.namespace, (BESIDE, 6379), (CORE, 6379)) as address, heir.client() as client:
+        client.execute_command("REPLICAOF", CORE, 6379)
+        for daemon in daemons:
+            reroute(daemon, f"{CORE}:6379", f"{BESIDE}:6379")
+        agree(lab)
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica follows")
+        with ledger_writer(lab.redis) as writer:
+            ban(writer, "192.0.2.6")
+        agree(lab)
+        wait_until(lambda: "192.0.2.6" in ledger(heir), "the replica has it")
+        standing = {rp.host.name: members(rp.host.namespace) for rp in lab.rps}
+        lab.redis.freeze()
+        began = time.monotonic()
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        address.lead_to((CORE, 6380))
+        address.cut()
+        with Sender(lab.rps[0].host.namespace) as sender:
+            sender.pour((failure("192.0.2.66", f"six-{n}") for n in range(5)), per_ms=1)
+        await_ban(lab, "192.0.2.66", 15)
+        assert time.monotonic() - began < 15
+        assert all(standing[rp.host.name] <= members(rp.host.namespace) for rp in lab.rps)
+        for rp in lab.rps:
+            wait_until(partial(holds, rp, heir), f"{rp.host.name} follows the heir", HEALED_S)
+        lab.redis.thaw()
+        for daemon in daemons:
+            reroute(daemon, f"{BESIDE}:6379", f"{CORE}:6379")
+    heir.stop()
+    shutil.rmtree(heir.socket.parent)
+    with ledger_writer(lab.redis) as writer:
+        writer.unban(Network("192.0.2.66"), "the old ledger never knew it", "test")
+    agree(lab)
+
+
+def holds(rp: ReverseProxy, server: RedisServer) -> bool:
+    return members(rp.host.namespace) == ledger(server)
 
 
 def restarted(lab: Lab) -> None:

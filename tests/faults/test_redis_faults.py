@@ -178,6 +178,49 @@ def test_a_full_redis_is_told_and_what_it_refused_counts_later(lab: Lab, before:
     wait_until(lambda: lab.receiver is not None and lab.receiver.is_ready(), "it is ready again")
 
 
+@pytest.mark.row(8)
+def test_a_password_that_is_not_ours_is_told_in_a_line_and_tried_again(lab: Lab, before: int) -> None:
+    """It is changed under way, and every connection cut."""
+    receiver = lab.receiver
+    assert receiver
+    since, logs = spoken(receiver), logged(lab)
+    standing = ledger(lab.redis)
+    with lab.redis.client() as client:
+        client.config_set("requirepass", "another")
+        client.execute_command("AUTH", "another")
+        for kind in ("pubsub", "normal"):
+            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        with Sender(lab.rps[0].host.namespace) as sender:
+            sender.pour((failure("192.0.2.8", f"eight-{n}") for n in range(5)), per_ms=1)
+        await_said(receiver, "Authentication required", since)
+        for rp in lab.rps:
+            await_said(rp.enforcer, "Authentication required", logs[rp.host.name])
+            assert standing <= members(rp.host.namespace)
+        wait_until(lambda: receiver.status("/readyz") == 503, "it is not ready")
+        time.sleep(2)
+        said_of_it = receiver.log.read_text()[since:].count("Authentication required")
+        assert said_of_it < 12, "not faster than once in five seconds and thread"
+        client.config_set("requirepass", "")
+    await_ban(lab, "192.0.2.8", 10)
+    counted_all(lab.redis, before + 5)
+    agree(lab)
+
+
+@pytest.mark.row(17)
+def test_five_thousand_bans_in_a_moment_are_all_enforced_and_nobody_is_left_behind(lab: Lab) -> None:
+    began = time.monotonic()
+    with ledger_writer(lab.redis) as writer:
+        for n in range(5_000):
+            ban(writer, f"198.19.{n // 250}.{n % 250 + 1}")
+        took = time.monotonic() - began
+        agree(lab)
+        for n in range(5_000):
+            writer.unban(Network(f"198.19.{n // 250}.{n % 250 + 1}"), "test", "test")
+        agree(lab)
+    assert took < 30, "the bans came at more than 10,000 a minute"
+    assert all(node(lab.redis, rp.host.name)["trouble"] == "" for rp in lab.rps)
+
+
 @pytest.mark.row(2)
 def test_a_redis_that_comes_back_empty_ends_no_ban_and_counts_anew(lab: Lab) -> None:
     with ledger_writer(lab.redis) as writer:

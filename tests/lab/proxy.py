@@ -97,6 +97,10 @@ class TcpProxy(_Proxy):
         super().__init__(namespace, listen, to, seed)
         self._transports: set[asyncio.WriteTransport] = set()
 
+    def lead_to(self, to: Address) -> None:
+        """Where new connections go from now on."""
+        self._to = to
+
     def cut(self) -> None:
         """Reset every connection; new ones are welcome."""
         self._loop.call_soon_threadsafe(self._reset_all)

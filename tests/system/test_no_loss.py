@@ -63,6 +63,8 @@ def torment(receiver: Receiver, ended: threading.Event) -> Counter[str]:
     return done
 
 
+@pytest.mark.row(11)
+@pytest.mark.row(12)
 def test_killed_workers_and_reloads_under_5000_datagrams_a_second_lose_none(lab: Lab) -> None:
     assert lab.receiver
     ended = threading.Event()
