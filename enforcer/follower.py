@@ -27,6 +27,9 @@ from shared.urgency import be_quick
 #: Beats come every two seconds; after this long without one the connection is not believed any more, s.
 SILENCE_S = 6.0
 
+#: Events that come after so long a silence have lain somewhere, and their bans are shorter by now than they say, s.
+LATE_S = 4.0
+
 #: Longest wait for an answer, s. A page of a snapshot takes some milliseconds.
 _ANSWER_S = 2.0
 
@@ -92,8 +95,10 @@ class Follower(threading.Thread):
             self._resync(client)
             asked_at = time.monotonic()
             while not self._stopping.is_set():
+                heard_at = self.heard_at
                 events = self._events(channel)
-                if (events and not self._agent.follow(events)) or self.resync_wanted.is_set():
+                late = heard_at is not None and self.heard_at != heard_at and time.monotonic() - heard_at > LATE_S
+                if late or self.resync_wanted.is_set() or (events and not self._agent.follow(events)):
                     self.resync_wanted.clear()
                     self._resync(client)
                 if self.heard_at is not None and time.monotonic() - self.heard_at > SILENCE_S:

@@ -16,16 +16,20 @@ from tests.chaos.site import ALLOWED, IGNORED, Site
 from tests.chaos.traffic import Traffic
 from tests.lab.accounts import arrived, totals, unbalanced
 from tests.lab.datagrams import Sender, failure
-from tests.lab.kernel import members
+from tests.lab.kernel import members, timeouts
 from tests.lab.lab import ReverseProxy
 from tests.lab.process import LabError, wait_until
-from tests.lab.views import await_ban, ledger, node, operate
+from tests.lab.views import await_ban, node, operate
 
 #: After the last fault kernel and ledger must be equal: 7 s to notice, and a resync, s.
 HEALED_S = 9.0
 
 #: A firewall that somebody emptied is repaired at its next check, s.
 REPAIRED_S = 32.0
+
+#: Bans with less left may be over in the kernel already: its timeouts are whole seconds, and it leaves the last three
+#: to expire by themselves, ms.
+ENDING_MS = 4_000
 
 #: How long what waits may take to be counted after that, s.
 COUNTED_S = 60.0
@@ -104,14 +108,23 @@ def _settle(site: Site, seconds: float) -> None:
         try:
             wait_until(partial(_agrees, site, rp), f"{rp.host.name} agrees", max(deadline - time.monotonic(), 0.5))
         except LabError as error:
-            kernel, truth = members(rp.host.namespace), ledger(site.redis)
-            raise LabError(
-                f"{error}: only in the kernel {kernel - truth}, only in the ledger {truth - kernel}"
-            ) from error
+            too_many, missing = _difference(site, rp)
+            raise LabError(f"{error}: only in the kernel {too_many}, only in the ledger {missing}") from error
 
 
 def _agrees(site: Site, rp: ReverseProxy) -> bool:
-    return members(rp.host.namespace) == ledger(site.redis)
+    return _difference(site, rp) == (set(), set())
+
+
+def _difference(site: Site, rp: ReverseProxy) -> tuple[set[str], set[str]]:
+    """What the kernel holds alone or for too long, and what only the ledger holds; what ends now may be in either."""
+    with site.redis.client() as client:
+        now_ms = client.time()[0] * 1_000
+        rows = client.zrange("{pinban}:bans", 0, -1, withscores=True)
+    left = timeouts(rp.host.namespace)
+    until = {member.decode(): until_ms - now_ms for member, until_ms in rows}
+    over = {member for member, seconds in left.items() if seconds * 1_000 > max(until.get(member, 0), 0) + ENDING_MS}
+    return over, {member for member, left_ms in until.items() if left_ms > ENDING_MS} - left.keys()
 
 
 def _balance(site: Site) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +10,7 @@ import pytest
 
 from tests.faults.tools import agree, await_said, ban, ledger_writer, logged, said, spoken
 from tests.lab.datagrams import Sender, failure
-from tests.lab.kernel import members
+from tests.lab.kernel import members, timeouts
 from tests.lab.lab import Lab, ReverseProxy
 from tests.lab.process import Process, wait_until
 from tests.lab.views import await_ban, ledger, node, number, operate
@@ -43,12 +42,6 @@ def lab(clocks: dict[str, WrongClock]) -> Iterator[Lab]:
         yield lab
 
 
-def timeouts(rp: ReverseProxy) -> dict[str, int]:
-    """Network -> seconds left in the kernel."""
-    saved = rp.host.namespace.run(["ipset", "save"]).stdout
-    return {n: int(s) for n, s in re.findall(r"^add pinban[46] (\S+) timeout (\d+)", saved, re.MULTILINE)}
-
-
 def left(lab: Lab, address: str) -> float:
     """Seconds of a ban that the ledger has left; below zero without one."""
     with lab.redis.client() as client:
@@ -60,7 +53,7 @@ def left(lab: Lab, address: str) -> float:
 def lasts_as_long(lab: Lab, address: str, ends: float) -> bool:
     """Whether ledger and kernels end a ban at this time of the monotonic clock."""
     due = ends - time.monotonic()
-    found = [left(lab, address), *(timeouts(rp).get(address, -9) for rp in lab.rps)]
+    found = [left(lab, address), *(timeouts(rp.host.namespace).get(address, -9) for rp in lab.rps)]
     return all(abs(seconds - due) <= EXACT_S for seconds in found)
 
 
@@ -97,7 +90,7 @@ def test_bans_are_as_long_as_they_should_be_where_every_clock_is_wrong(lab: Lab)
     assert lasts_as_long(lab, "192.0.2.23", ends), "by the snapshot"
     fails_five_times(lab, "192.0.2.230", "wrong-clocks")
     await_ban(lab, "192.0.2.230")
-    assert 298 < min(timeouts(rp)["192.0.2.230"] for rp in lab.rps) <= 300
+    assert 298 < min(timeouts(rp.host.namespace)["192.0.2.230"] for rp in lab.rps) <= 300
     skews = {name: number(lab.redis, name, "clock_skew_ms") / 1_000 for name in ("rx1", "rp1", "rp2")}
     assert skews == pytest.approx({"rx1": -24 * HOUR_S, "rp1": -HOUR_S, "rp2": 2 * HOUR_S}, abs=2)
     wait_until(lambda: "rp1: its clock is -360" in operate(lab, "status").stdout, "status tells")

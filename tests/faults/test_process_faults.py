@@ -35,7 +35,7 @@ from tests.lab import wires
 from tests.lab.accounts import arrived, counted_ids, totals, unbalanced
 from tests.lab.daemons import RECEIVER, Receiver, merge
 from tests.lab.datagrams import Sender, failure
-from tests.lab.kernel import members, traces
+from tests.lab.kernel import members, timeouts, traces
 from tests.lab.lab import Lab
 from tests.lab.netns import ip
 from tests.lab.process import wait_until
@@ -157,12 +157,16 @@ def test_a_stopped_enforcer_drops_on_and_catches_up(lab: Lab) -> None:
             for n in range(100):
                 ban(writer, f"198.51.120.{n + 1}")
             writer.unban(Network("198.51.120.1"), "test", "test")
+            ban(writer, "192.0.2.200", 30_000)
+            ends = time.monotonic() + 30
             wait_until(lambda: "198.51.120.100" in members(lab.rps[1].host.namespace), "the other is not held up", 1)
             assert "192.0.2.20" in members(rp.host.namespace)
             time.sleep(7)
         finally:
             continue_all([rp.enforcer.pid])
     agree(lab, HEALED_S)
+    left_s = timeouts(rp.host.namespace)["192.0.2.200"]
+    assert left_s <= ends - time.monotonic() + 1, "a ban that was late to arrive does not outlive its end"
 
 
 @pytest.mark.row(20)
