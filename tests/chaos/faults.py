@@ -173,6 +173,7 @@ _FAULTS: dict[str, Callable[[Site, int], Undo]] = {
     "link_slow": _weather(_to_redis, delay_s=0.15),
     "link_cut": _link_cut,
     "rp_partitioned": _rp_partitioned,
+    "rp_partitioned_for_a_minute": _rp_partitioned,
     "datagrams_dropped": _weather(_to_receiver, drop=0.3),
     "datagrams_doubled": _weather(_to_receiver, duplicate=0.5),
     "datagrams_disordered": _weather(_to_receiver, reorder=0.5, delay_s=0.02),

@@ -17,6 +17,7 @@ KINDS = {
     "link_slow": (3, 1, 8),
     "link_cut": (3, 0, 0),
     "rp_partitioned": (3, 2, 15),
+    "rp_partitioned_for_a_minute": (1, 60, 70),
     "datagrams_dropped": (2, 1, 5),
     "datagrams_doubled": (2, 1, 5),
     "datagrams_disordered": (2, 1, 5),
