@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shared.clock import STEP_MS
 from shared.durations import Milliseconds
 from shared.nodes import Node
+from shared.steps import STEP_MS
 
 #: Enforcers report every second: a change younger than this may not be in their reports yet, ms.
 SETTLED_MS = 3_000

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import redis
 
-from shared.clock import STEP_MS, Clock
 from shared.keys import Keys
 from shared.settings import Settings
+from shared.steps import STEP_MS, Steps
 from shared.store import now_ms, translated, understood
 
 #: A node that was silent for longer is not alive, ms. They write every second or two.
@@ -44,7 +44,7 @@ class NodeWriter:
         self._key = Keys(settings.redis.prefix).node(name)
         self._instance = instance
         self._established = False
-        self._clock = Clock()
+        self._steps = Steps()
         self._stepped_ms = 0
 
     def stepped(self) -> int:
@@ -63,7 +63,7 @@ class NodeWriter:
             now = now_ms(self._client)
             took = time.monotonic_ns() // 1_000_000 - asked
             if took < STEP_MS // 4:  # else it is not known which moment the answer is of
-                self._stepped_ms += self._clock.look(now, asked)
+                self._stepped_ms += self._steps.look(now, asked)
             skew = ("clock_skew_ms", time.time_ns() // 1_000_000 - now)
             rows = (*fields.items(), skew, ("seen", now), ("instance", self._instance))
             pipeline = self._client.pipeline(transaction=True)

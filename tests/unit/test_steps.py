@@ -5,25 +5,25 @@ from __future__ import annotations
 import pytest
 
 from pinban.health import notes
-from shared.clock import STEP_MS, Clock
 from shared.nodes import Node
+from shared.steps import STEP_MS, Steps
 
 
 def test_the_first_look_tells_nothing() -> None:
-    assert Clock().look(1_795_000_000_000, 5) == 0
+    assert Steps().look(1_795_000_000_000, 5) == 0
 
 
 @pytest.mark.parametrize("step", [-3_600_000, -STEP_MS - 1, STEP_MS + 1, 3_600_000])
 def test_a_step_is_told_once_and_its_size(step: int) -> None:
-    clock = Clock()
-    clock.look(1_000_000, 0)
-    assert clock.look(1_001_000 + step, 1_000) == step
-    assert clock.look(1_002_000 + step, 2_000) == 0
+    steps = Steps()
+    steps.look(1_000_000, 0)
+    assert steps.look(1_001_000 + step, 1_000) == step
+    assert steps.look(1_002_000 + step, 2_000) == 0
 
 
 def test_drift_however_long_is_no_step() -> None:
-    clock = Clock()
-    assert [clock.look(second * 1_001, second * 1_000) for second in range(20_000)] == [0] * 20_000
+    steps = Steps()
+    assert [steps.look(second * 1_001, second * 1_000) for second in range(20_000)] == [0] * 20_000
 
 
 def test_status_tells_of_a_clock_that_is_wrong_and_of_one_that_was_set() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 STEP_MS = 5_000
 
 
-class Clock:
+class Steps:
     """Redis TIME beside a clock of ours that nobody sets."""
 
     def __init__(self) -> None:
