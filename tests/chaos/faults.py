@@ -34,6 +34,7 @@ def _redis_frozen(site: Site, _: int) -> Undo:
 
 
 def _redis_killed(site: Site, _: int) -> Undo:
+    site.restarted = True
     site.redis.kill()
 
     def start() -> None:

@@ -121,9 +121,12 @@ def _difference(site: Site, rp: ReverseProxy) -> tuple[set[str], set[str]]:
     with site.redis.client() as client:
         now_ms = client.time()[0] * 1_000
         rows = client.zrange("{pinban}:bans", 0, -1, withscores=True)
+        pardoned = {fields[b"network"].decode() for _, fields in client.xrange("{pinban}:history") if b"why" in fields}
     left = timeouts(rp.host.namespace)
     until = {member.decode(): until_ms - now_ms for member, until_ms in rows}
     over = {member for member, seconds in left.items() if seconds * 1_000 > max(until.get(member, 0), 0) + ENDING_MS}
+    if site.restarted:  # a new epoch ends no ban: whoever was let in meanwhile stays out where nobody heard of it
+        over -= pardoned
     return over, {member for member, left_ms in until.items() if left_ms > ENDING_MS} - left.keys()
 
 

@@ -27,6 +27,7 @@ class Site(Lab):
         super().__init__(rps=rps, settings=SETTINGS)
         self._links = ExitStack()
         self._seed = seed
+        self.restarted = False  #: whether Redis was, which begins a new epoch
         self.to_redis: list[TcpProxy] = []  #: of each RP, then of the receiver
         self.to_receiver: list[UdpProxy] = []  #: of each RP
         server = self.redis.process.argv
