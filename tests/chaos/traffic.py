@@ -98,5 +98,5 @@ class Traffic:
                     operate(self._site, "ban", address, "--for", f"{dice.randrange(5, 90)}s")
                 case _:
                     operate(
-                        self._site, "ban", f"2001:db8:{dice.randrange(99)}::1", "--for", f"{dice.randrange(5, 90)}s"
+                        self._site, "ban", f"2001:db9:{dice.randrange(99)}::1", "--for", f"{dice.randrange(5, 90)}s"
                     )

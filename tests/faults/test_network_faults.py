@@ -258,6 +258,8 @@ def test_a_replica_that_takes_the_address_over_goes_on_with_every_ban(lab: Lab, 
             reroute(daemon, f"{BESIDE}:6379", f"{CORE}:6379")
     heir.stop()
     shutil.rmtree(heir.socket.parent)
+    for rp in lab.rps:
+        wait_until(partial(follows, lab, rp), f"{rp.host.name} follows the old one again")
     with ledger_writer(lab.redis) as writer:
         writer.unban(Network("192.0.2.66"), "the old ledger never knew it", "test")
     agree(lab)
