@@ -1,4 +1,4 @@
-.PHONY: setup run test lint demo bench-attack bench-latency bench-classify bench-memory bench-bans ground fuzz lock clean
+.PHONY: setup run test lint soak demo bench-attack bench-latency bench-classify bench-memory bench-bans ground fuzz lock clean
 
 setup:
 	@scripts/setup
@@ -13,6 +13,9 @@ lint: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+soak: setup
+	@.venv/bin/python -m tests.chaos $(ARGS)
 
 demo: setup
 	@.venv/bin/python -m tests.lab.demo

@@ -27,6 +27,9 @@ from shared.urgency import be_quick
 #: Beats come every two seconds; after this long without one the connection is not believed any more, s.
 SILENCE_S = 6.0
 
+#: Events that come after so long a silence have lain somewhere, and their bans are shorter by now than they say, s.
+LATE_S = 4.0
+
 #: Longest wait for an answer, s. A page of a snapshot takes some milliseconds.
 _ANSWER_S = 2.0
 
@@ -50,6 +53,7 @@ class Follower(threading.Thread):
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
         self._rest_s = 0.0
+        self.resync_wanted = threading.Event()  #: set when the ledger's clock is not what it was
         self.moved_at = time.monotonic()  #: when the loop last came round, s
         self.heard_at: float | None = None  #: when the last message came, s of the monotonic clock
         self.trouble = "not connected yet"  #: why we do not follow now, or ""
@@ -93,8 +97,11 @@ class Follower(threading.Thread):
             self._resync(client)
             asked_at = time.monotonic()
             while not self._stopping.is_set():
+                heard_at = self.heard_at
                 events = self._events(channel)
-                if events and not self._agent.follow(events):
+                late = heard_at is not None and self.heard_at != heard_at and time.monotonic() - heard_at > LATE_S
+                if late or self.resync_wanted.is_set() or (events and not self._agent.follow(events)):
+                    self.resync_wanted.clear()
                     self._resync(client)
                 if self.heard_at is not None and time.monotonic() - self.heard_at > SILENCE_S:
                     raise StoreError(f"no beat for {SILENCE_S:.0f} s; is a receiver running, is Redis answering?")

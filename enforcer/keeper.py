@@ -111,7 +111,7 @@ class Keeper(threading.Thread):
             "beat_every_ms": self._beats.every_ms,
             "beat_trouble": self._beats.trouble,
         }
-        for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared"):
+        for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared", "clock_steps"):
             fields[name] = self._agent.tally[name]
         if not self._writer.write(fields):
             self._sparingly.warning(
@@ -119,3 +119,7 @@ class Keeper(threading.Thread):
                 "another daemon calls itself %s too; set enforcer.node on one of them",
                 self._settings.enforcer.node,
             )
+        if step := self._writer.stepped():
+            self._agent.tally["clock_steps"] += 1
+            self._follower.resync_wanted.set()
+            _log.warning("Redis' clock was set by %+.1f s, or this host slept; reads the ledger anew", step / 1_000)

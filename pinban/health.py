@@ -8,6 +8,7 @@ from typing import Any
 from receiver.routes import Route, faults, never_answered
 from shared.durations import Milliseconds
 from shared.nodes import Node
+from shared.steps import STEP_MS
 
 #: Enforcers report every second: a change younger than this may not be in their reports yet, ms.
 SETTLED_MS = 3_000
@@ -56,9 +57,12 @@ def notes(nodes: list[Node], routes: Sequence[Route] = ()) -> list[str]:
             ("malformed", "datagrams that no line of a known format was in"),
             ("repairs", "repairs of a firewall that something else had changed"),
             ("bad_events", "events on the channel that pinban cannot have written"),
+            ("clock_steps", "times that Redis' clock was set: bans may have ended early"),
         ):
             if fields.get(name, 0):
                 found.append(f"{node.name}: {fields[name]} {meaning}")
+        if node.alive and abs(skew := fields.get("clock_skew_ms", 0)) > STEP_MS:
+            found.append(f"{node.name}: its clock is {skew / 1_000:+.1f} s from Redis'; nothing goes by it")
     return found
 
 

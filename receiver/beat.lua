@@ -1,13 +1,25 @@
 -- Let every enforcer know that the ledger is alive and at which revision; also forget bans that are over.
 -- All receivers call this every second. While the last beat's mark stands the others stay silent, so whoever comes
 -- first after it is gone beats next, and no receiver is missed when it dies.
+-- A mark from the future tells that Redis' clock was set back: the ends of the bans go back with it, lest they outlive
+-- them; by 1,250 ms more than it shows, as the mark is up to 2,500 ms old. Those of a ban made since are right, and
+-- mostly before the mark.
 --   KEYS     beat, epoch, rev, bans
 --   ARGV     by whom, ms that the mark stands, channel, digits for a new epoch
 --   returns  1 when this call was the beat, else 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now) -- first: a full Redis grants this, and then the rest
-if not redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') then return 0 end
+local back = tonumber(string.match(redis.call('GET', KEYS[1]) or '', ' (%d+)$') or 0) - now
+if back > -tonumber(ARGV[2]) and back < 1000 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. string.format('%d', now))
+if back >= 1000 then
+  local bans = redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')
+  for i = 1, #bans, 2 do
+    if tonumber(bans[i + 1]) > now + back then redis.call('ZADD', KEYS[4], bans[i + 1] - back - 1250, bans[i]) end
+  end
+  redis.call('INCR', KEYS[3])
+end
 local rev = tonumber(redis.call('GET', KEYS[3]) or 0)
 redis.call('PUBLISH', ARGV[3], cmsgpack.pack({'beat/1', epoch_of(KEYS[2], ARGV[4]), rev, now}))
 return 1

@@ -174,6 +174,7 @@ class Counter(threading.Thread):
         verdict = decide(counted, rule, hot=hot, hot_maxretry=hot_maxretry)
         if verdict is None or self._ledger.is_allowed(verdict.network):  # the ingest learns of it a second later
             return False
+        self.moved_at = time.monotonic()  # many bans at once by a slow Redis take long, and are no standstill
         if rule.bantime_increment or rule.bantime_jitter:
             strikes = self._ledger.strikes(verdict.network) if rule.bantime_increment else 0
             length = bantime_ms(rule, strikes, random.random())  # noqa: S311

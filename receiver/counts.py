@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
 
 from receiver.failures import Counted, Failure
+from receiver.scripts import Script
 from shared.addresses import Network
 from shared.keys import Keys
 from shared.rules import LONG, Rule, Window
@@ -26,15 +26,14 @@ class Counts:
         self._settings = settings
         self._client = client
         self._keys = Keys(settings.redis.prefix)
-        self._script = lua("receiver", "count")
-        self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+        self._count = Script(client, lua("receiver", "count"), keys=2)
         self._forgive = client.register_script(lua("receiver", "forgive"))
         self._reset = client.register_script(lua("receiver", "reset"))
 
     def prepare(self) -> None:
         """Have Redis know the script before it is needed."""
         with translated(self._settings):
-            self._client.script_load(self._script)
+            self._count.load()
 
     def count(self, failures: Iterable[Failure], now_ms: int, hot: Collection[str] = ()) -> list[Counted]:
         """Count failures and tell where each address stands, in each window of each rule; one round trip.
@@ -48,13 +47,7 @@ class Counts:
                 together.setdefault((failure.network, window), []).append(failure)
         calls = [self._call(network, window, some, now_ms, hot) for (network, window), some in together.items()]
         with translated(self._settings):
-            replies = self._send(calls)
-            if any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
-                self._client.script_load(self._script)
-                replies = self._send(calls)  # whole: what was counted already counts no second time
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+            replies = self._count(calls)  # what was counted already counts no second time
         return [_counted(group, reply) for group, reply in zip(together, replies, strict=True)]
 
     def reset(self, network: Network, rules: Iterable[str], *, long: bool) -> None:
@@ -94,12 +87,6 @@ class Counts:
         for failure in failures:
             call += [failure.id, failure.evidence, max(now_ms - failure.received_ms, 0)]
         return call
-
-    def _send(self, calls: Sequence[Sequence[str | int]]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for call in calls:
-            pipeline.evalsha(self._sha, 2, *call)
-        return pipeline.execute(raise_on_error=False)
 
 
 def _counted(group: _Group, reply: Sequence[Any]) -> Counted:

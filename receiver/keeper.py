@@ -110,6 +110,8 @@ class Keeper(threading.Thread):
         facts: dict[str, str | int] = {"kind": "receiver", "version": version("pinban"), "drops": drops, **totals}
         if not self._writer.write(facts):
             self._sparingly.warning("name", "another daemon is called %s too; set receiver.node on one of them", node)
+        if step := self._writer.stepped():
+            _log.warning("Redis' clock was set by %+.1f s; what it counts by is wrong by as much", step / 1_000)
         if self.trouble:
             _log.info("Redis is there; %d failures wait to be counted", totals["queued"])
         self.trouble = ""

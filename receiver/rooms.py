@@ -13,6 +13,7 @@ import redis
 
 from receiver.failures import Failure
 from receiver.ledger import Ledger
+from receiver.scripts import Script
 from shared.keys import Keys
 from shared.logs import Sparingly
 from shared.settings import Settings
@@ -35,28 +36,33 @@ class Rooms:
         self._client = client
         self._ledger = ledger
         self._keys = Keys(settings.redis.prefix)
-        self._room = client.register_script(lua("receiver", "room"))
+        self._room = Script(client, lua("receiver", "room"), keys=2)
         self._admit = client.register_script(lua("receiver", "admit"))
         self._admitted: dict[str, float] = {}
         self._sparingly = Sparingly(_log, every_s=60.0)
         self.hot: frozenset[str] = frozenset()  #: replaced as a whole, by this thread and by whoever reads Redis
 
     def note(self, failures: Iterable[Failure], now_ms: int) -> None:
-        """Count wrong PINs per room; a room that they come upon from many sides becomes hot."""
+        """Count wrong PINs per room, all in one round trip; one that they come upon from many sides becomes hot."""
         limits = self._settings.rooms
         together: dict[str, list[Failure]] = {}
         for failure in failures:
             if failure.rule == "pin" and failure.alias and limits.failures:
                 together.setdefault(room_name(failure.alias), []).append(failure)
-        for room in self._watched(together):
-            arguments: list[str | int] = [int(limits.window), limits.failures]
-            for failure in together[room]:
-                arguments += [failure.id, failure.network, max(now_ms - failure.received_ms, 0)]
-            with translated(self._settings):
-                keys = [self._keys.room_failures(room), self._keys.room_addresses(room)]
-                count, addresses = self._room(keys, arguments)
+        rooms = self._watched(together)
+        with translated(self._settings):
+            replies = self._room([self._call(room, together[room], now_ms) for room in rooms]) if rooms else []
+        for room, (count, addresses) in zip(rooms, replies, strict=True):
             if count >= limits.failures and addresses >= limits.addresses and room not in self.hot:
                 self._heat(room, int(count), int(addresses))
+
+    def _call(self, room: str, failures: Iterable[Failure], now_ms: int) -> list[str | int]:
+        limits = self._settings.rooms
+        call: list[str | int] = [self._keys.room_failures(room), self._keys.room_addresses(room)]
+        call += [int(limits.window), limits.failures]
+        for failure in failures:
+            call += [failure.id, failure.network, max(now_ms - failure.received_ms, 0)]
+        return call
 
     def _heat(self, room: str, count: int, addresses: int) -> None:
         by = self._settings.receiver.node

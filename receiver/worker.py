@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from gunicorn.workers import base
 from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.workertmp import WorkerTmp
 
 from receiver.beats import Beats, Watch
 from receiver.breaker import Breaker
@@ -31,6 +34,16 @@ SWITCH_S = 0.0005
 _log = logging.getLogger("pinban.receiver")
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class Pulse(WorkerTmp):  # type: ignore[misc]
+    """The heartbeat of a worker, which is the time of a file: of one in memory, for which no disk can be too full."""
+
+    def __init__(self, _: object) -> None:
+        self._tmp = os.fdopen(os.memfd_create("pinban-pulse"), "w+b", 0)
+
+
+base.WorkerTmp = Pulse  # gunicorn makes a file for each new worker; where there is no room for one the arbiter ends
 
 
 class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types

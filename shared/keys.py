@@ -95,7 +95,7 @@ class Keys:
 
     @property
     def beat(self) -> str:
-        """String, TTL: who sent the last beat; while it stands nobody sends another."""
+        """String "who ms": who sent the last beat, and when by Redis TIME; the others keep silent for a moment."""
         return f"{{{self.prefix}}}:beat"
 
     @property

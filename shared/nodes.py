@@ -11,6 +11,7 @@ import redis
 from shared.clock import RedisClock
 from shared.keys import Keys
 from shared.settings import Settings
+from shared.steps import Steps
 from shared.store import now_ms, translated, understood
 
 #: A node that was silent for longer is not alive, ms. They write every second or two.
@@ -50,17 +51,29 @@ class NodeWriter:
         self._instance = instance
         self._clock = clock or RedisClock()
         self._established = False
+        self._steps = Steps()
+        self._stepped_ms = 0
+
+    def stepped(self) -> int:
+        """By how much Redis' clock was set since this was last asked, ms; 0 when it was not."""
+        step, self._stepped_ms = self._stepped_ms, 0
+        return step
 
     def write(self, fields: Mapping[str, str | int]) -> bool:
-        """Write the hash; `seen`, ms of Redis TIME, and `instance` are added. StoreError when Redis fails.
+        """Write the hash; `seen`, ms of Redis TIME, `instance` and `clock_skew_ms` are added. StoreError when Redis
+        fails.
 
         False when another daemon wrote since our last time: both have the same name, and each hides the other.
         """
         with translated(self._settings):
             before_s = time.monotonic()
             seen_ms = now_ms(self._client)
-            self._clock.learn(seen_ms, before_s, time.monotonic())
-            rows = (*fields.items(), ("seen", seen_ms), ("instance", self._instance))
+            after_s = time.monotonic()
+            self._clock.learn(seen_ms, before_s, after_s)
+            if after_s - before_s < 1.0:  # else it is not known which moment the answer is of
+                self._stepped_ms += self._steps.look(seen_ms, int(before_s * 1_000))
+            skew = ("clock_skew_ms", time.time_ns() // 1_000_000 - seen_ms)
+            rows = (*fields.items(), skew, ("seen", seen_ms), ("instance", self._instance))
             pipeline = self._client.pipeline(transaction=True)
             pipeline.hget(self._key, "instance")
             pipeline.hset(self._key, items=[item for row in rows for item in row])
@@ -99,7 +112,8 @@ class NodeReader:
             for name, held in zip(self._names, pipeline.execute() if self._names else (), strict=True):
                 fields = {_text(k): _text(v) for k, v in held.items()}
                 if fields:
-                    nodes.append(Node(name, max(now - int(fields.pop("seen", 0)), 0), fields))
+                    # Seen in the future: it was last seen before Redis' clock was set back.
+                    nodes.append(Node(name, abs(now - int(fields.pop("seen", 0))), fields))
             return nodes
 
     def _find(self) -> list[str]:

@@ -153,5 +153,7 @@ def _remedy(error: redis.exceptions.RedisError) -> str:
         error = redis.exceptions.NoPermissionError(text)
     if isinstance(error, redis.exceptions.ConnectionError) and (remedy := tls_remedy(text)):
         return f"{remedy} ({text})"
+    if "MISCONF" in text:
+        return f"cannot write to its disk ({text}); make room there, or see its log"
     found = next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), "")
     return found.format(text) or text or type(error).__name__

@@ -27,6 +27,12 @@ def members(namespace: Namespace) -> set[str]:
     return set(re.findall(r"^add pinban[46] (\S+)", namespace.run(["ipset", "save"]).stdout, re.MULTILINE))
 
 
+def timeouts(namespace: Namespace) -> dict[str, int]:
+    """The same, each with the seconds that it has left."""
+    saved = namespace.run(["ipset", "save"]).stdout
+    return {n: int(s) for n, s in re.findall(r"^add pinban[46] (\S+) timeout (\d+)", saved, re.MULTILINE)}
+
+
 def traces(namespace: Namespace) -> list[str]:
     """Each line of sets and filter tables, IPv4 and IPv6, that names pinban."""
     commands = (["ipset", "save"], ["iptables-legacy-save"], ["ip6tables-legacy-save"])

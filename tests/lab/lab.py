@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from tests.lab import wires
 from tests.lab.daemons import COMMON, RECEIVER, Enforcer, Receiver, Settings, enforcer_settings, merge
@@ -89,7 +90,7 @@ class Lab:
         errors = [f"--- {rp.host.name} error.log\n{rp.nginx.errors()[-3000:]}" for rp in self.rps]
         return "\n".join([*(process.tail() for process in self.processes), *errors])
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         try:
             self._lay_out()
             self._start()

@@ -107,6 +107,7 @@ def test_an_empty_plan_changes_nothing(firewall: Firewall) -> None:
     assert firewall.bans() == {}
 
 
+@pytest.mark.row(17)
 def test_ten_thousand_bans_at_once(firewall: Firewall) -> None:
     many = {Network(f"10.0.{i >> 8}.{i & 255}"): 300_000 for i in range(9_000)}
     many |= {Network(f"2001:db8:{i + 1:x}::/64"): 300_000 for i in range(1_000)}

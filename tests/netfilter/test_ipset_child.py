@@ -45,6 +45,7 @@ def test_many_changes_leave_no_process_and_no_descriptor_behind(firewall: Iptabl
     assert len(os.listdir("/proc/self/fd")) == descriptors - 2
 
 
+@pytest.mark.row(20)
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_child_that_is_killed_or_frozen_costs_no_ban(firewall: IptablesFirewall, blow: signal.Signals) -> None:
     before = children()

@@ -76,6 +76,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.row(19)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_install_mends(firewall: IptablesFirewall, damage: str) -> None:
     run("sh", "-ec", DAMAGES[damage].format(*TOOLS))
@@ -91,6 +92,7 @@ def test_a_jump_pushed_from_its_place_is_moved_back_and_the_intruder_kept(firewa
     assert rules(TOOLS[0], "INPUT") == ["-A INPUT -j pinban", intruder]
 
 
+@pytest.mark.row(19)
 def test_a_flushed_set_is_empty_and_takes_bans_again(firewall: IptablesFirewall) -> None:
     network = Network("203.0.113.7")
     firewall.apply(Plan({network: 300_000}, frozenset()))
@@ -275,6 +277,7 @@ for number in range(int(sys.argv[1])):
 """
 
 
+@pytest.mark.row(22)
 @pytest.mark.parametrize("locks", [True, False], ids=["with our lock", "with none"])
 def test_another_writer_costs_nobody_a_rule(rp: str, tmp_path: Path, locks: bool) -> None:
     firewall = IptablesFirewall()
@@ -293,6 +296,7 @@ def test_another_writer_costs_nobody_a_rule(rp: str, tmp_path: Path, locks: bool
     assert [line for line in everything() if line not in theirs] == ALL_STANDING
 
 
+@pytest.mark.row(22)
 def test_a_held_lock_is_waited_for(firewall: IptablesFirewall, tmp_path: Path) -> None:
     run(TOOLS[0], "-F")
     released = tmp_path / "released"

@@ -285,6 +285,7 @@ def test_without_a_user_nobody_gets_in(server: RedisServer) -> None:
         nobody.ping()
 
 
+@pytest.mark.row(8)
 def test_a_missing_right_is_one_line_a_while_and_heals(host: OneHost, client: redis.Redis) -> None:
     change(client, "receiver", "-zadd")
     change(client, "enforcer-rp1", "resetchannels")  # Redis cuts the subscriber
@@ -318,6 +319,7 @@ def test_an_enforcer_that_may_only_read_enforces_as_always(host: OneHost, client
         change(client, "enforcer-rp1", "resetkeys", *(f"%R~{key}" for key in keys), own, "+hset", "+pexpire")
 
 
+@pytest.mark.row(8)
 def test_a_password_changes_under_running_daemons(host: OneHost, place: Path, client: redis.Redis) -> None:
     """First in Redis, which then cuts who has the old one, then in the files: no restart."""
     host.enforcer.stop()  # what it says of an earlier test would keep it from saying more for ten seconds

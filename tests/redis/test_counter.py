@@ -148,6 +148,7 @@ def test_failures_wait_for_a_redis_that_was_killed(settings: Settings, journal: 
     assert (journal.totals()["counted"], balanced(journal)) == (11, True)
 
 
+@pytest.mark.row(3)
 def test_failures_wait_for_a_redis_that_was_frozen_and_count_once(
     settings: Settings, journal: Journal, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,6 +171,7 @@ def test_failures_wait_for_a_redis_that_was_frozen_and_count_once(
     assert balanced(journal)
 
 
+@pytest.mark.row(4)
 def test_the_queue_is_bounded_and_what_it_drops_is_counted(
     settings: Settings, journal: Journal, server: RedisServer
 ) -> None:
@@ -189,6 +191,7 @@ def test_the_queue_is_bounded_and_what_it_drops_is_counted(
     assert balanced(journal)
 
 
+@pytest.mark.row(7)
 def test_a_script_flush_is_not_noticed(settings: Settings, journal: Journal, client: redis.Redis) -> None:
     slot = journal.slots[0]
     with counting(settings, journal) as counter:

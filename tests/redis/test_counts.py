@@ -73,6 +73,13 @@ def test_a_failure_older_than_the_window_is_none(counts: Counts, client: redis.R
     assert client.keys("*") == []
 
 
+def test_failures_and_bans_of_a_future_that_was_taken_back_are_none(counts: Counts, client: redis.Redis) -> None:
+    """Else nobody banned before Redis' clock was set back could be banned again before it has caught up."""
+    ahead = now_ms(client) + 3_600_000
+    client.zadd(KEYS.window(A, "pin"), {"old rp alias": ahead, "!": ahead})
+    assert count(counts, failure("1"), failure("2")) == 2
+
+
 def test_the_count_is_a_readable_integer_that_ends_with_the_youngest_failure(
     counts: Counts, client: redis.Redis
 ) -> None:

@@ -159,6 +159,7 @@ def test_an_address_is_banned_at_the_failure_that_an_independent_count_says(
     assert {network for network, _ in members(clients[0], KEYS.bans)} == {ADDRESSES[n] for n in banned}
 
 
+@pytest.mark.row(25)
 @hypothesis_settings(quietly, max_examples=100)
 @given(st.lists(lines, min_size=1, max_size=24), st.lists(lines, max_size=24), rules, st.booleans())
 def test_two_receivers_that_race_come_to_one_ban_or_none(

@@ -79,6 +79,7 @@ def test_bans_and_unbans_arrive(proxy: Proxy) -> None:
     assert (proxy.agent.tally["events"], proxy.agent.tally["gaps"]) == (4, 0)
 
 
+@pytest.mark.row(9)
 def test_a_connection_killed_in_a_burst_loses_nothing(proxy: Proxy, client: redis.Redis) -> None:
     proxy.start()
     networks = [Network(f"10.0.0.{i}") for i in range(200)]
@@ -124,6 +125,7 @@ def test_a_lost_event_is_made_good_at_the_next_beat(proxy: Proxy, client: redis.
     assert proxy.agent.tally["gaps"] == 1
 
 
+@pytest.mark.row(2)
 def test_a_deleted_ledger_ends_no_ban(proxy: Proxy, client: redis.Redis) -> None:
     proxy.start()
     proxy.ban(A)
@@ -156,6 +158,7 @@ def test_a_killed_redis_ends_no_ban_and_is_followed_again(
         proxy.drops(A, B)
 
 
+@pytest.mark.row(2)
 def test_a_redis_that_comes_back_without_its_last_changes_ends_no_ban_though_their_revisions_are_used_again(
     proxy: Proxy, server: RedisServer, settings: Settings, tmp_path: Path
 ) -> None:
@@ -189,6 +192,7 @@ def test_a_redis_that_comes_back_without_its_last_changes_ends_no_ban_though_the
         assert proxy.agent.applied == (text(client, KEYS.epoch), 5)
 
 
+@pytest.mark.row(27)
 def test_garbage_on_the_channel_is_counted_and_the_next_ban_applied(proxy: Proxy, client: redis.Redis) -> None:
     proxy.start()
     chance = random.Random(20_261_122)

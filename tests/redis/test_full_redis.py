@@ -65,6 +65,7 @@ def test_a_policy_that_may_throw_bans_away_is_shouted_about_and_stops_nothing(
     assert host.receiver.log.read_text().count(said) <= 2, "once a minute for each worker"
 
 
+@pytest.mark.row(5)
 def test_a_full_redis_is_told_and_bans_come_and_go_all_the_same(
     host: OneHost, server_client: redis.Redis, run: Callable[..., Result]
 ) -> None:

@@ -188,6 +188,7 @@ def test_a_cluster_is_spoken_to_in_tls(host: OneHost, place: Path, files: Files)
         node.stop()
 
 
+@pytest.mark.row(28)
 def test_both_daemons_wait_for_a_good_certificate_and_then_ban(place: Path, files: Files) -> None:
     """They start before anything is right: the server's certificate has expired, and then is for another name."""
     shown, key = place / "shown.pem", place / "shown.key"

@@ -62,6 +62,7 @@ def agree(lab: Lab) -> bool:
     return all(members(rp.host.namespace) == banned for rp in lab.rps)
 
 
+@pytest.mark.row(17)
 def test_a_ban_flood_of_a_hundred_thousand_a_minute_is_kept_up_with_at_bounded_cost(lab: Lab) -> None:
     agents = [rp.enforcer for rp in lab.rps if rp.enforcer]
     before = [cpu_s(agent.pid) for agent in agents]

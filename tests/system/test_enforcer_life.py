@@ -48,6 +48,7 @@ def agrees(lab: Lab, rp: ReverseProxy) -> bool:
     return members(rp.host.namespace) == ledger(lab.redis)
 
 
+@pytest.mark.row(20)
 def test_a_killed_enforcer_lets_nothing_through_and_catches_up_within_two_seconds(lab: Lab, enforcer: Enforcer) -> None:
     banned, freed, caught = (new_source(lab, last) for last in (110, 111, 112))
     for source in (banned, freed):
@@ -73,6 +74,7 @@ def test_a_killed_enforcer_lets_nothing_through_and_catches_up_within_two_second
     assert guesses(lab, freed, range(2)).count(None) == 0
 
 
+@pytest.mark.row(20)
 def test_bans_and_deaths_by_turns_leave_kernel_and_ledger_equal(lab: Lab, enforcer: Enforcer) -> None:
     """Killed while events come in, not only between them."""
     settings = Settings(redis=Redis(url=f"unix://{lab.redis.socket}"))
@@ -104,6 +106,7 @@ def test_a_stopped_enforcer_leaves_protection_and_disarm_leaves_no_trace(lab: La
     assert host.run([*enforcer.argv, "--disarm"]).returncode == 0, "once more does no harm"
 
 
+@pytest.mark.row(18)
 def test_ignored_and_own_addresses_are_never_banned(lab: Lab) -> None:
     """On the receiver's side: an address of ignoreip, by way of nginx; its own address, by the operator."""
     before = number(lab.redis, "rx1", "ignored")
@@ -119,6 +122,7 @@ def test_ignored_and_own_addresses_are_never_banned(lab: Lab) -> None:
         assert not client.keys(f"pinban:*{{{IGNORED}}}*")
 
 
+@pytest.mark.row(18)
 def test_a_ledger_that_bans_ignored_and_own_addresses_is_not_obeyed(lab: Lab, enforcer: Enforcer) -> None:
     """As an event, and in the snapshot after a restart. The other proxy's address is its own there alone."""
     rp1, rp2 = (rp.host for rp in lab.rps)

@@ -65,6 +65,7 @@ def lost(duty: Duty, load: Load, standing: set[str], said: str) -> int:
     return lost
 
 
+@pytest.mark.row(6)
 def test_a_killed_master_costs_seconds_and_no_ban(site: Watched, duty: Duty) -> None:
     killed: list[RedisServer] = []
 
@@ -78,6 +79,7 @@ def test_a_killed_master_costs_seconds_and_no_ban(site: Watched, duty: Duty) -> 
     killed[0].start()
 
 
+@pytest.mark.row(6)
 def test_a_frozen_master_costs_seconds_and_no_ban(site: Watched, duty: Duty) -> None:
     frozen: list[RedisServer] = []
 

@@ -82,6 +82,7 @@ def is_banned_as_always(lab: Lab, last: int) -> None:
     await_ban(lab, source)
 
 
+@pytest.mark.row(14)
 def test_ten_thousand_random_datagrams_are_counted_and_do_no_harm(lab: Lab) -> None:
     assert lab.receiver
     workers = lab.receiver.workers()
@@ -101,6 +102,7 @@ def test_ten_thousand_random_datagrams_are_counted_and_do_no_harm(lab: Lab) -> N
     is_banned_as_always(lab, 101)
 
 
+@pytest.mark.row(27)
 def test_ten_thousand_random_events_are_counted_and_do_no_harm(lab: Lab) -> None:
     before = [number(lab.redis, rp.host.name, "bad_events") for rp in lab.rps]
     begun = [[number(lab.redis, rp.host.name, word) for word in ("gaps", "resyncs")] for rp in lab.rps]
@@ -119,6 +121,7 @@ def test_ten_thousand_random_events_are_counted_and_do_no_harm(lab: Lab) -> None
     is_banned_as_always(lab, 102)
 
 
+@pytest.mark.row(15)
 def test_a_stranger_on_the_inside_network_is_refused_and_counted(lab: Lab) -> None:
     """The attacker's network does not reach the receiver at all (test_lab); this one does, and is not in senders."""
     stranger, victim = "10.88.0.9", "203.0.113.202"

@@ -113,6 +113,7 @@ def test_the_forger_is_trusted_again_when_it_was_quiet(lab: Lab) -> None:
     assert "ban nobody" not in operate(lab, "status").stdout
 
 
+@pytest.mark.row(15)
 def test_ten_thousand_datagrams_of_spoofed_senders_are_refused_unread(lab: Lab) -> None:
     """From 10.89.0.0/16, which is not in receiver.senders: forged failures that would be a thousand bans."""
     host = lab.rps[0].host.namespace
@@ -148,6 +149,7 @@ def garbage(number: int) -> Iterator[bytes]:
                 yield real[:-1] + b" " * (65_507 - len(real) if n % 60 == 5 else 4_000)
 
 
+@pytest.mark.row(14)
 def test_a_flood_of_malformed_empty_binary_truncated_and_65507_byte_datagrams_is_counted_and_hardly_logged(
     lab: Lab,
 ) -> None:
@@ -202,6 +204,7 @@ def test_a_flood_of_new_addresses_is_counted_exactly_and_its_memory_ends_with_th
     assert became["bans"] == 0
 
 
+@pytest.mark.row(18)
 def test_an_allow_listed_address_that_fails_a_hundred_times_is_banned_on_neither_side(lab: Lab) -> None:
     ignored, allowed = "192.0.2.7", "203.0.113.90"
     assert operate(lab, "allow", allowed).returncode == 0
@@ -221,6 +224,7 @@ def spared_by(lab: Lab) -> list[int]:
     return [number(lab.redis, rp.host.name, "spared") for rp in lab.rps]
 
 
+@pytest.mark.row(24)
 def test_duplicated_and_reordered_datagrams_count_once_each(lab: Lab) -> None:
     """As a network may deliver them, and two sockets at once."""
     guesser = "203.0.113.95"

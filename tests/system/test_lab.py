@@ -131,6 +131,7 @@ def test_an_alias_that_nginx_takes_for_false_is_logged(lab: Lab, tap: Tap) -> No
     assert seen(tap.next(), "a", "s") == ["0", "404"]
 
 
+@pytest.mark.row(16)
 def test_an_alias_of_4000_characters_is_cut(lab: Lab, tap: Tap) -> None:
     ask(lab, token_target("a" * 128), *pin_header("9999"))
     assert tap.next().fields["a"] == "a" * 128
@@ -140,6 +141,7 @@ def test_an_alias_of_4000_characters_is_cut(lab: Lab, tap: Tap) -> None:
     assert len(datagram.raw) < 500
 
 
+@pytest.mark.row(16)
 def test_long_headers_do_not_lose_the_datagram(lab: Lab, tap: Tap) -> None:
     noise = "\xff" * 7000
     ask(lab, token_target(), ("Referer", noise), ("User-Agent", noise), ("pin", "9" * 7000))

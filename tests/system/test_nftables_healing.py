@@ -69,6 +69,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.row(19)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damage_is_mended_at_once_logged_and_counted(place: Site, damage: str) -> None:
     command, said = DAMAGES[damage]

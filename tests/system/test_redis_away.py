@@ -21,6 +21,7 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
+@pytest.mark.row(2)
 def test_failures_of_an_outage_count_afterwards_with_their_age_and_bans_stand_throughout(lab: Lab) -> None:
     banned, late = new_source(lab, 101), new_source(lab, 102)
     guesses(lab, banned, range(5))
@@ -51,6 +52,7 @@ def test_failures_of_an_outage_count_afterwards_with_their_age_and_bans_stand_th
     assert knocks.answers == []
 
 
+@pytest.mark.row(1)
 def test_a_receiver_and_an_enforcer_that_start_before_redis_wait_for_it(lab: Lab) -> None:
     receiver, enforcer, host = lab.receiver, lab.rps[0].enforcer, lab.rps[0].host
     assert receiver

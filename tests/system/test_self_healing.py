@@ -51,6 +51,7 @@ AT_ONCE = {
 }  # fmt: skip
 
 
+@pytest.mark.row(19)
 @pytest.mark.parametrize("damage", AT_ONCE)
 def test_a_damage_is_mended_at_once_logged_and_counted(place: Site, damage: str) -> None:
     command, said = AT_ONCE[damage]
@@ -64,6 +65,7 @@ def test_a_damage_is_mended_at_once_logged_and_counted(place: Site, damage: str)
     assert "WARNING" in place.log()[logged:]
 
 
+@pytest.mark.row(19)
 def test_what_is_seen_only_by_content_is_mended_by_the_check(place: Site) -> None:
     """A jump that moves leaves the shape of its table as it was, a member in another's place leaves their number."""
     standing, banned, before = rules(place), members(place.namespace), repairs(place)

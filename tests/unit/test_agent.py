@@ -136,6 +136,7 @@ def test_a_check_after_a_refusal_makes_up_for_it(agent: Agent, firewall: Brittle
     assert agent.follow([ban(2, A)])
 
 
+@pytest.mark.row(19)
 def test_a_check_puts_back_what_somebody_removed_and_removes_what_somebody_added(
     agent: Agent, firewall: Brittle
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_socket_without_datagrams_gives_an_empty_batch(
     assert taken(inbox, pair[0]) == []
 
 
+@pytest.mark.row(14)
 def test_an_empty_datagram_is_one(inbox: Inbox, pair: tuple[socket.socket, socket.socket]) -> None:
     pair[1].send(b"")
     assert taken(inbox, pair[0]) == [b""]
@@ -106,6 +107,7 @@ def test_an_inbox_laid_over_used_memory_sees_what_lies_there(pair: tuple[socket.
     assert [data for _, _, data in Inbox(memory).pending(3)] == [b"left behind"]
 
 
+@pytest.mark.row(14)
 @pytest.mark.parametrize("pair", ["unix"], indirect=True)
 def test_a_datagram_longer_than_the_inbox_is_none_and_the_next_is_whole(
     inbox: Inbox, pair: tuple[socket.socket, socket.socket]

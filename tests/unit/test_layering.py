@@ -24,7 +24,7 @@ FORBIDDEN = {
 PURE = (
     *(f"enforcer/{name}.py" for name in ("reconcile", "position", "desired")),
     *(f"receiver/{name}.py" for name in ("lines", "paths", "syslog", "classes", "verdict", "failures", "routes")),
-    *(f"shared/{name}.py" for name in ("addresses", "beats", "events", "keys", "durations")),
+    *(f"shared/{name}.py" for name in ("addresses", "beats", "events", "keys", "durations", "steps")),
 )
 
 IMPURE = {"redis", "subprocess", "time", "threading", "os", "select", "signal"}

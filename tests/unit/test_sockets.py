@@ -150,6 +150,7 @@ def test_a_buffer_that_the_kernel_does_not_give_is_warned_of(caplog: pytest.LogC
     assert f"net.core.rmem_max={2 * limit}" in said
 
 
+@pytest.mark.row(13)
 @pytest.mark.parametrize("size", [0, 300, 8_000])
 def test_the_kernels_drops_are_exactly_what_did_not_arrive(tmp_path: Path, size: int) -> None:
     ports = [free_port(), free_port()]

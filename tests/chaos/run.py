@@ -1,0 +1,182 @@
+"""One run: the schedule over the site under traffic; then everything heals, and the books must balance."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import redis
+
+from tests.chaos.faults import begin
+from tests.chaos.schedule import Fault, draw
+from tests.chaos.site import ALLOWED, IGNORED, Site
+from tests.chaos.traffic import Traffic
+from tests.lab.accounts import arrived, totals, unbalanced
+from tests.lab.datagrams import Sender, failure
+from tests.lab.kernel import members, timeouts
+from tests.lab.lab import ReverseProxy
+from tests.lab.process import LabError, wait_until
+from tests.lab.views import await_ban, node, operate
+
+#: After the last fault kernel and ledger must be equal: 7 s to notice, and a resync, s.
+HEALED_S = 9.0
+
+#: A firewall that somebody emptied is repaired at its next check, s.
+REPAIRED_S = 32.0
+
+#: Bans with less left may be over in the kernel already: its timeouts are whole seconds, and it leaves the last three
+#: to expire by themselves, ms.
+ENDING_MS = 4_000
+
+#: How long what waits may take to be counted after that, s.
+COUNTED_S = 60.0
+
+#: How long a daemon may say nothing of itself, s.
+SILENT_S = 3.0
+
+_SPARED = [ipaddress.ip_network(network) for network in (IGNORED, ALLOWED)]
+
+
+class ChaosError(Exception):
+    """The books do not balance; the message has the seed and the schedule."""
+
+
+def run(seed: int, seconds: float, say: Callable[[str], object] = print) -> dict[str, int]:
+    """Run a seed; the receiver's totals at the end. ChaosError, with all that is needed to run it again."""
+    schedule = draw(seed, seconds)
+    try:
+        with Site(3, seed) as site:
+            return _live_through(site, seed, schedule, seconds, say)
+    except (AssertionError, LabError, OSError, redis.RedisError) as error:
+        plan = "\n".join(str(fault) for fault in schedule)
+        again = f"python -m tests.chaos --seed {seed} --minutes {seconds / 60:g}"
+        raise ChaosError(f"{error}\n{again}\n{plan}\n{''.join(getattr(error, '__notes__', []))}") from error
+
+
+def _live_through(
+    site: Site, seed: int, schedule: list[Fault], seconds: float, say: Callable[[str], object]
+) -> dict[str, int]:
+    assert operate(site, "allow", ALLOWED).returncode == 0
+    for process in site.processes:
+        assert process.running, process.name
+    watch = _Watch(site)
+    traffic = Traffic(site, seed)
+    began = time.monotonic()
+    try:
+        _suffer(site, schedule, began, say)
+        time.sleep(max(began + seconds - time.monotonic(), 0))
+    finally:
+        traffic.stop()
+    say(f"{time.monotonic() - began:7.1f} s  all is healed; now the books")
+    tampered = any(f.kind == "bans_flushed_in_kernel" and f.at_s > seconds - REPAIRED_S for f in schedule)
+    _settle(site, REPAIRED_S if tampered else HEALED_S)
+    found = _balance(site)
+    _works_as_ever(site)
+    watch.stop()
+    for process in site.processes:
+        assert process.running, f"{process.name} ended"
+        assert "Traceback" not in process.log.read_text(errors="replace"), process.tail()
+    return found
+
+
+def _suffer(site: Site, schedule: list[Fault], began: float, say: Callable[[str], object]) -> None:
+    """Let each fault begin and end at its time, ends of others in between."""
+    ends: list[tuple[float, Callable[[], object]]] = []
+
+    def until(at_s: float) -> None:
+        while ends and ends[0][0] <= at_s:
+            due, undo = ends.pop(0)
+            time.sleep(max(began + due - time.monotonic(), 0))
+            undo()
+        time.sleep(max(began + at_s - time.monotonic(), 0))
+
+    for fault in schedule:
+        until(fault.at_s)
+        say(str(fault))
+        ends.append((fault.at_s + fault.lasts_s, begin(site, fault.kind, fault.target)))
+        ends.sort(key=lambda end: end[0])
+    until(max((at_s for at_s, _ in ends), default=0))
+
+
+def _settle(site: Site, seconds: float) -> None:
+    """Equation two: kernel set == bans of the ledger, on every RP."""
+    deadline = time.monotonic() + seconds
+    for rp in site.rps:
+        try:
+            wait_until(partial(_agrees, site, rp), f"{rp.host.name} agrees", max(deadline - time.monotonic(), 0.5))
+        except LabError as error:
+            too_many, missing = _difference(site, rp)
+            raise LabError(f"{error}: only in the kernel {too_many}, only in the ledger {missing}") from error
+
+
+def _agrees(site: Site, rp: ReverseProxy) -> bool:
+    return _difference(site, rp) == (set(), set())
+
+
+def _difference(site: Site, rp: ReverseProxy) -> tuple[set[str], set[str]]:
+    """What the kernel holds alone or for too long, and what only the ledger holds; what ends now may be in either."""
+    with site.redis.client() as client:
+        now_ms = client.time()[0] * 1_000
+        rows = client.zrange("{pinban}:bans", 0, -1, withscores=True)
+        pardoned = {fields[b"network"].decode() for _, fields in client.xrange("{pinban}:history") if b"why" in fields}
+    left = timeouts(rp.host.namespace)
+    until = {member.decode(): until_ms - now_ms for member, until_ms in rows}
+    over = {member for member, seconds in left.items() if seconds * 1_000 > max(until.get(member, 0), 0) + ENDING_MS}
+    if site.restarted:  # a new epoch ends no ban: whoever was let in meanwhile stays out where nobody heard of it
+        over -= pardoned
+    return over, {member for member, left_ms in until.items() if left_ms > ENDING_MS} - left.keys()
+
+
+def _balance(site: Site) -> dict[str, int]:
+    """Equation one: sent == counted + refused + ignored + other outcomes + queue drops + kernel drops."""
+    sent = site.passed()
+    try:
+        wait_until(lambda: arrived(totals(site.redis)) >= sent, "every datagram is accounted for", COUNTED_S)
+        wait_until(lambda: totals(site.redis)["queued"] == 0, "nothing waits", COUNTED_S)
+    except LabError as error:
+        raise LabError(f"{error}; {sent} were sent: {totals(site.redis)}") from error
+    found = totals(site.redis)
+    assert not unbalanced(found, sent), unbalanced(found, sent)
+    return found
+
+
+def _works_as_ever(site: Site) -> None:
+    """Every daemon says that it is well, and five failures are a ban."""
+    names = ["rx1", *(rp.host.name for rp in site.rps)]
+    wait_until(lambda: all(_is_well(site, name) for name in names), "all daemons are well", HEALED_S)
+    with Sender(site.rps[0].host.namespace, site.entrance(site.rps[0])) as sender:
+        for n in range(5):
+            sender.send(failure("198.51.100.250", f"at-last-{n}"))
+    await_ban(site, "198.51.100.250")
+
+
+def _is_well(site: Site, name: str) -> bool:
+    fields = node(site.redis, name)
+    with site.redis.client() as client:
+        silent_s = client.time()[0] - int(fields["seen"]) / 1_000
+    return silent_s < SILENT_S and fields.get("trouble", "") == ""
+
+
+class _Watch:
+    """Looks at every kernel all the time: nobody who is spared may ever be in one."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._ended = threading.Event()
+        self._watching = site.core.namespace.start(self._watch)
+
+    def stop(self) -> None:
+        """Return, or raise what was seen."""
+        self._ended.set()
+        self._watching.result()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            for rp in self._site.rps:
+                for member in members(rp.host.namespace):
+                    network = ipaddress.ip_network(member)
+                    spared = any(network.version == s.version and network.overlaps(s) for s in _SPARED)
+                    assert not spared, f"{rp.host.name} drops {member}"

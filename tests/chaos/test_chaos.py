@@ -1,0 +1,33 @@
+"""A random run of a minute with a seed of its own, and what a run is made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.run import run
+from tests.chaos.schedule import KINDS, draw
+
+SEED, SECONDS = 4, 60.0
+
+
+def test_a_minute_of_random_faults_leaves_the_books_balanced() -> None:
+    found = run(SEED, SECONDS)
+    assert found["counted"] > 1_000
+    assert found["bans"] > 10
+
+
+def test_a_seed_is_a_schedule() -> None:
+    assert draw(1, 600) == draw(1, 600)
+    assert draw(1, 600) != draw(2, 600)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_fault_is_over_before_the_end(seed: int) -> None:
+    schedule = draw(seed, 120)
+    assert len(schedule) > 40
+    assert max(fault.at_s + fault.lasts_s for fault in schedule) < 120
+    assert {fault.kind for fault in schedule} <= KINDS.keys()
+
+
+def test_every_kind_of_fault_is_drawn() -> None:
+    assert {fault.kind for fault in draw(SEED, 3_600)} == KINDS.keys()
