@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from receiver.routes import Route, faults, never_answered
 from shared.durations import Milliseconds
 from shared.nodes import Node
 from shared.steps import STEP_MS
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 #: Enforcers report every second: a change younger than this may not be in their reports yet, ms.
 SETTLED_MS = 3_000
@@ -61,14 +64,15 @@ def notes(nodes: list[Node], routes: Sequence[Route] = ()) -> list[str]:
         ):
             if fields.get(name, 0):
                 found.append(f"{node.name}: {fields[name]} {meaning}")
-        if node.alive and abs(skew := fields.get("clock_skew_ms", 0)) > STEP_MS:
+        skew = fields.get("clock_skew_ms")
+        if node.alive and isinstance(skew, int) and abs(skew) > STEP_MS:
             found.append(f"{node.name}: its clock is {skew / 1_000:+.1f} s from Redis'; nothing goes by it")
     return found
 
 
 def numbers(fields: Mapping[str, str]) -> dict[str, Any]:
     """A node's fields, numbers as such."""
-    return {k: int(v) if v.lstrip("-").isdigit() and k != "epoch" else v for k, v in fields.items()}
+    return {k: int(v) if _NUMBER.fullmatch(v) and k != "epoch" else v for k, v in fields.items()}
 
 
 def _behind(fields: Mapping[str, Any], ledger: Mapping[str, Any]) -> bool:

@@ -113,7 +113,8 @@ class NodeReader:
                 fields = {_text(k): _text(v) for k, v in held.items()}
                 if fields:
                     # Seen in the future: it was last seen before Redis' clock was set back.
-                    nodes.append(Node(name, abs(now - int(fields.pop("seen", 0))), fields))
+                    seen = fields.pop("seen", "")
+                    nodes.append(Node(name, abs(now - int(seen)) if seen.isdecimal() else now, fields))
             return nodes
 
     def _find(self) -> list[str]:
@@ -123,4 +124,5 @@ class NodeReader:
 
 
 def _text(reply: bytes | str) -> str:
-    return reply.decode() if isinstance(reply, bytes) else reply
+    """Whatever a daemon wrote: one that writes nonsense must not hide the others."""
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else reply

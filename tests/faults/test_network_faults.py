@@ -74,15 +74,20 @@ def partitioned(rp: ReverseProxy) -> Iterator[None]:
 @contextmanager
 def by_proxy(lab: Lab, rp: ReverseProxy) -> Iterator[TcpProxy]:
     """This enforcer's way to Redis leads over a proxy."""
-    assert rp.enforcer
     direct, around = f"{CORE}:6379", f"{BESIDE}:6379"
     with TcpProxy(lab.core.namespace, (BESIDE, 6379), (CORE, 6379), seed=1) as proxy:
-        reroute(rp.enforcer, direct, around)
-        wait_until(partial(follows, lab, rp), "it follows by way of the proxy")
+        lead(lab, rp, direct, around)
         yield proxy
         proxy.clear()
-        reroute(rp.enforcer, around, direct)
-        wait_until(partial(follows, lab, rp), "it follows directly")
+        lead(lab, rp, around, direct)
+
+
+def lead(lab: Lab, rp: ReverseProxy, old: str, new: str) -> None:
+    """Restart this enforcer with another address of Redis, and wait until the new one, not the old, says it is well."""
+    assert rp.enforcer
+    before = node(lab.redis, rp.host.name)["instance"]
+    reroute(rp.enforcer, old, new)
+    wait_until(lambda: node(lab.redis, rp.host.name)["instance"] != before and follows(lab, rp), f"it follows by {new}")
 
 
 def follows(lab: Lab, rp: ReverseProxy) -> bool:
@@ -226,15 +231,14 @@ def test_a_redis_200_ms_away_is_no_loss_and_what_the_queue_cannot_hold_is_counte
 def test_a_replica_that_takes_the_address_over_goes_on_with_every_ban(lab: Lab, tmp_path: Path) -> None:
     """Failover without sentinels: an address that leads to another server. The old master is frozen, not gone."""
     assert lab.receiver
-    daemons = [lab.receiver, *(rp.enforcer for rp in lab.rps if rp.enforcer)]
     heir = RedisServer(Path(tempfile.mkdtemp(prefix="pinban-")), lab.core.namespace, bind=CORE, port=6380)
     heir.start()
     heir.await_ready()
     with TcpProxy(lab.core.namespace, (BESIDE, 6379), (CORE, 6379)) as address, heir.client() as client:
         client.execute_command("REPLICAOF", CORE, 6379)
-        for daemon in daemons:
-            reroute(daemon, f"{CORE}:6379", f"{BESIDE}:6379")
-        agree(lab)
+        reroute(lab.receiver, f"{CORE}:6379", f"{BESIDE}:6379")
+        for rp in lab.rps:
+            lead(lab, rp, f"{CORE}:6379", f"{BESIDE}:6379")
         wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica follows")
         with ledger_writer(lab.redis) as writer:
             ban(writer, "192.0.2.6")
@@ -254,12 +258,11 @@ def test_a_replica_that_takes_the_address_over_goes_on_with_every_ban(lab: Lab, 
         for rp in lab.rps:
             wait_until(partial(holds, rp, heir), f"{rp.host.name} follows the heir", HEALED_S)
         lab.redis.thaw()
-        for daemon in daemons:
-            reroute(daemon, f"{BESIDE}:6379", f"{CORE}:6379")
+        reroute(lab.receiver, f"{BESIDE}:6379", f"{CORE}:6379")
+        for rp in lab.rps:
+            lead(lab, rp, f"{BESIDE}:6379", f"{CORE}:6379")
     heir.stop()
     shutil.rmtree(heir.socket.parent)
-    for rp in lab.rps:
-        wait_until(partial(follows, lab, rp), f"{rp.host.name} follows the old one again")
     with ledger_writer(lab.redis) as writer:
         writer.unban(Network("192.0.2.66"), "the old ledger never knew it", "test")
     agree(lab)

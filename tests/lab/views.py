@@ -49,7 +49,8 @@ def ledger(server: RedisServer) -> set[str]:
 def node(server: RedisServer, name: str) -> dict[str, str]:
     """The hash that a daemon writes about itself."""
     with server.client() as client:
-        return {key.decode(): value.decode() for key, value in client.hgetall(f"{{pinban}}:node:{name}").items()}
+        held = client.hgetall(f"{{pinban}}:node:{name}")
+        return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in held.items()}
 
 
 def number(server: RedisServer, name: str, field: str) -> int:

@@ -11,6 +11,7 @@ import redis
 from click.testing import CliRunner
 
 from pinban.cli import main
+from pinban.operator import Operator
 from receiver.beats import Beats
 from receiver.counts import Counts
 from receiver.failures import Failure
@@ -103,6 +104,15 @@ def test_a_node_is_what_it_last_wrote(settings: Settings, client: redis.Redis) -
     assert (node.name, node.alive, node.fields["drops"]) == ("rx1", True, "2")
     assert node.silent_ms < 5_000
     assert KEPT_MS - 5_000 < client.pttl(KEYS.node("rx1")) <= KEPT_MS
+
+
+def test_a_node_that_writes_nonsense_hides_no_other(settings: Settings, client: redis.Redis) -> None:
+    """Whoever breaks into an RP may write what he likes into its hash."""
+    NodeWriter(settings, client, "rx1", "one").write({"kind": "receiver"})
+    nonsense = {"kind": b"\xff\xfe", "seen": "x", "drops": "--5", "clock_skew_ms": "\u00b2", b"\xff": b"\xff"}
+    client.hset(KEYS.node("rp1"), mapping=nonsense)  # type: ignore[arg-type]
+    status = Operator(settings).status()
+    assert [(node["name"], node["alive"]) for node in status["nodes"]] == [("rp1", False), ("rx1", True)]
 
 
 def test_two_daemons_of_one_name_notice(settings: Settings, client: redis.Redis) -> None:
