@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 from enforcer.agent import Agent
 from enforcer.beats import Beats
@@ -34,8 +36,16 @@ class Keeper(threading.Thread):
     """Runs until told to stop."""
 
     def __init__(
-        self, settings: Settings, agent: Agent, follower: Follower, backend: str, why: str, beats: Beats
+        self,
+        settings: Settings,
+        agent: Agent,
+        follower: Follower,
+        backend: str,
+        why: str,
+        beats: Beats,
+        alive: Path | None = None,
     ) -> None:
+        """`why` tells how the backend came to be the one; `alive` is a file to write every second, see main."""
         super().__init__(name="keeper", daemon=True)
         self._settings = settings
         self._agent = agent
@@ -43,6 +53,7 @@ class Keeper(threading.Thread):
         self._backend = backend
         self._backend_why = why
         self._beats = beats
+        self._alive = alive
         client = connect(settings, f"keeper-{settings.enforcer.node}", HASTY_S)
         self._writer = NodeWriter(settings, client, settings.enforcer.node, beats.instance, beats.clock)
         self._stopping = threading.Event()
@@ -83,10 +94,21 @@ class Keeper(threading.Thread):
             room = self._agent.tend()
         except FirewallError as error:
             return Room(0), str(error)
+        self._show_life()
         found = [room.alarm]
         if self._agent.unfit:
             found.append(f"{self._agent.unfit} bans found no room in the firewall")
         return room, "; ".join(filter(None, found))
+
+    def _show_life(self) -> None:
+        """The kernel has answered: say so once it holds a ledger, and which network namespace it was asked about."""
+        if self._alive is None or self._agent.applied[1] < 0:
+            return
+        try:
+            self._alive.parent.mkdir(parents=True, exist_ok=True)
+            self._alive.write_text(os.readlink("/proc/thread-self/ns/net"), encoding="ascii")
+        except OSError as error:
+            self._sparingly.warning("alive", "%s cannot be written: %s", self._alive, error.strerror)
 
     def _report(self) -> None:
         epoch, rev = self._agent.applied

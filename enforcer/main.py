@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 from enforcer.agent import Agent
 from enforcer.beats import Beats
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pinban-enforcer", description="Drop banned addresses in the firewall.")
     parser.add_argument("-c", "--config", metavar="FILE", help="settings, a TOML file")
     parser.add_argument("--disarm", action="store_true", help="remove every rule and set of pinban, then end")
+    parser.add_argument("--alive", metavar="FILE", type=Path,
+                        help="write this file every second, from the first reading of the ledger on")  # fmt: skip
     options = parser.parse_args(arguments)
     logs.setup()
     try:
@@ -55,16 +58,18 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         check_secrets(settings)
         _log.info("backend %s: %s", choice.backend, choice.why)
-        return run(settings, open_firewall(settings, choice.backend), choice.why)
+        return run(settings, open_firewall(settings, choice.backend), choice.why, options.alive)
     except PinbanError as error:
         print(f"pinban-enforcer: {error}", file=sys.stderr)
         return 2
 
 
-def run(settings: Settings, firewall: Firewall, why: str) -> int:
+def run(settings: Settings, firewall: Firewall, why: str, alive: Path | None = None) -> int:
     """Arm the firewall, follow the ledger, end at a signal. FirewallError when the firewall cannot be armed.
 
-    `why` says why this backend.
+    `why` says why this backend. `alive` is written every second while the kernel answers, once it holds a ledger; its
+    content is the id of the network namespace. A health check looks at its age, and an nginx in a namespace that is
+    new can wait for it. Redis may be away.
     """
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread, so that they wait for us alone
@@ -78,7 +83,7 @@ def run(settings: Settings, firewall: Firewall, why: str) -> int:
     watch = NftWatch(firewall, agent.check_wanted.set) if isinstance(firewall, NftablesFirewall) else None
     follower = Follower(settings, agent)
     beats = Beats(settings)
-    keeper = Keeper(settings, agent, follower, firewall.name, why, beats)
+    keeper = Keeper(settings, agent, follower, firewall.name, why, beats, alive)
     _log.info("armed with %s: chains %s, ports %s; node %s", firewall.name, ", ".join(settings.enforcer.chains),
               settings.enforcer.ports, settings.enforcer.node)  # fmt: skip
     follower.start()
