@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from pinban.acl import _ENFORCER, _RECEIVER, _SCRIPTS, file_of, users
 from pinban.cli import main
+from shared.addresses import Network
 from shared.errors import StoreError
 from shared.keys import Keys
 from shared.settings import Redis, Settings
@@ -381,6 +382,29 @@ def test_a_shipped_file_lets_nobody_in(tmp_path: Path) -> None:
             for password in ("", user, "pinban"):
                 with as_user(server, user, password) as nobody, pytest.raises(redis.exceptions.AuthenticationError):
                     nobody.ping()
+    finally:
+        server.stop()
+
+
+def test_a_redis_with_the_shipped_file_keeps_what_it_wrote_in_transactions_and_still_has_no_default_user(
+    tmp_path: Path,
+) -> None:
+    """Redis 7.0 asks for the rights of `default` at each EXEC of its append-only file."""
+    (tmp_path / "users.acl").write_text((ROOT / "docker" / "users.acl").read_text() + "user lab on ~* &* +@all >x\n")
+    server = RedisServer(tmp_path / "redis", more={"aclfile": str(tmp_path / "users.acl")}, login=("lab", "x"))
+    server.start()
+    try:
+        server.await_ready()
+        with server.client() as client:
+            client.pipeline().set(KEYS.rev, 7).hset(KEYS.ban(Network(A)), "rule", "pin").execute()
+        server.restart()
+        with server.client() as client:
+            assert (client.get(KEYS.rev), client.hget(KEYS.ban(Network(A)), "rule")) == (b"7", b"pin")
+        with redis.Redis(unix_socket_path=str(server.socket)) as nobody, pytest.raises(redis.exceptions.RedisError):
+            nobody.get(KEYS.rev)
+        for password in ("", "default"):
+            with as_user(server, "default", password) as default, pytest.raises(redis.exceptions.AuthenticationError):
+                default.ping()
     finally:
         server.stop()
 
