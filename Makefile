@@ -1,4 +1,4 @@
-.PHONY: setup run test lint soak demo bench-attack bench-latency bench-classify bench-memory bench-bans ground fuzz lock clean
+.PHONY: setup run test test-docker lint soak demo bench-attack bench-latency bench-classify bench-memory bench-bans ground fuzz lock clean
 
 setup:
 	@scripts/setup
@@ -8,6 +8,10 @@ run: setup
 
 test: setup lint
 	@.venv/bin/pytest $(ARGS)
+
+test-docker:
+	@scripts/setup docker
+	@.venv/bin/python -m tests.docker $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff check .
