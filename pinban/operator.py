@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import ipaddress
 import json
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pinban.health import notes, numbers, problems, tripped
+from pinban.person import whoami
 from receiver.beats import read_routes
 from receiver.breaker import Breaker
 from receiver.counts import Counts
@@ -124,7 +122,7 @@ class Operator:
         spared.learn(AllowList(entries, now, time.monotonic_ns() // 1_000_000))
         if reason := spared(network):
             raise PinbanError(f"{network} is never banned: {reason}")
-        ban = NewBan(network, bantime_ms, "manual", json.dumps({"why": why}), _who())
+        ban = NewBan(network, bantime_ms, "manual", json.dumps({"why": why}), whoami())
         recorded = self._ledger.ban(ban, lengthen=True)
         with translated(self._settings):
             left_ms = recorded.until_ms - now_ms(self._client)
@@ -136,7 +134,7 @@ class Operator:
         `within` names the banned networks that hold the address when it has no ban of its own.
         """
         network = self.network(address)
-        was_banned = self._ledger.unban(network, why, _who())
+        was_banned = self._ledger.unban(network, why, whoami())
         self._counts.forget(network, self._rules)
         with translated(self._settings):
             self._client.zrem(self._keys.simulated, network)
@@ -161,7 +159,7 @@ class Operator:
             banned = [Network(member.decode()) for member in pipeline.execute()[0]]
         lift = [each for each in banned if NetworkSet((network,)).overlaps(each)]
         entry = Entry(network, note, now + for_ms if for_ms else 0)
-        lifted, _ = self._ledger.allow(network, entry.encode(), lift, _who())
+        lifted, _ = self._ledger.allow(network, entry.encode(), lift, whoami())
         for each in lift:
             self._counts.forget(each, self._rules)
         return {"network": network, "lifted": lifted}
@@ -169,13 +167,13 @@ class Operator:
     def disallow(self, address: str) -> Row:
         """Take a network off the allow-list."""
         network = self._written(address)
-        _, changed = self._ledger.allow(network, "", (), _who())
+        _, changed = self._ledger.allow(network, "", (), whoami())
         return {"network": network, "was_allowed": changed}
 
     def trust(self, sender: str) -> Row:
         """Let the lines of a sender ban again, before the breaker does."""
         name = sender if sender == "local" else str(self._written(sender))
-        return {"sender": name, "was_observed": self._breaker.trust(name, _who())}
+        return {"sender": name, "was_observed": self._breaker.trust(name, whoami())}
 
     def counters(self) -> list[Row]:
         """Who has failed lately, the highest counts first."""
@@ -252,8 +250,3 @@ def _ban_row(network: Network, left_ms: int, facts: Mapping[str, str]) -> Row:
         "evidence": evidence if isinstance(evidence, list) else [],
         "by": facts.get("by", ""),
     }
-
-
-def _who() -> str:
-    """Whom the history names."""
-    return f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"

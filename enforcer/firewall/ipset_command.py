@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from tempfile import TemporaryFile
 from typing import TypeVar
 
 from shared.errors import FirewallError
@@ -152,7 +151,7 @@ def _child(
     args: Sequence[str], *, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL
 ) -> Iterator[subprocess.Popen[bytes]]:
     """An ipset of its own, of which one pipe is used at a time; FirewallError unless it ends well."""
-    with TemporaryFile() as words:
+    with open(os.memfd_create("ipset"), "w+b") as words:  # no folder for temporary files needs to be writable
         try:
             child = subprocess.Popen([_ipset(), *args], bufsize=0, stdin=stdin, stdout=stdout, stderr=words)
         except OSError as error:
