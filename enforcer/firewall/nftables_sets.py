@@ -39,7 +39,7 @@ _MESSAGE = 1_000
 _COUNTING = 50
 
 #: How often a set that changes is read at most; a set that takes longer than this to read is read once, s.
-_PASSES, _LONG_S = 3, 2.0
+_PASSES, _LONG_S = 5, 2.0
 
 #: What the kernel says when a member is there, is not there, or the tables changed while it looked.
 _TRANSIENT = (errno.EEXIST, errno.ENOENT, errno.EAGAIN, errno.EINTR)
@@ -93,15 +93,22 @@ class NftSets:
         """Every network with its milliseconds left, as it is read; one without a timeout has LONGEST_TIMEOUT_MS.
 
         The kernel goes on, after each datagram, by how many members it has told: when one of those goes away
-        meanwhile, another is never told. So a set that changed is read again, and what was told is told twice.
+        meanwhile, another is never told. While it moves members to a larger table, as it does for a while after a bulk,
+        it tells some twice and others never. So a set that changed, or told one twice, is read again, and what was told
+        is told once more.
         """
         for name in self._whole():
             about = family_and_length(name)
             if about is not None:
                 for _ in range(_PASSES):
                     before, began = self._state(name), time.monotonic()
-                    yield from self._members_of(name, *about)
-                    if self._state(name) == before or time.monotonic() - began > _LONG_S:
+                    seen: set[Network] = set()
+                    twice = False
+                    for network, left_ms in self._members_of(name, *about):
+                        twice = twice or network in seen
+                        seen.add(network)
+                        yield network, left_ms
+                    if (self._state(name) == before and not twice) or time.monotonic() - began > _LONG_S:
                         break
 
     def room(self) -> Room:
