@@ -43,7 +43,7 @@ from tests.lab.wires import CORE
 BESIDE = "10.77.0.2"
 
 #: How long a partition lasts, s: past the silence that is noticed and several tries to connect again.
-PARTITION_S = 15.0
+PARTITION_S = 60.0
 
 BANS = 500
 
