@@ -16,11 +16,21 @@ import pytest
 
 from tests.lab.kernel import members, traces
 from tests.lab.one_host import OneHost, public_folder
-from tests.lab.process import Process, wait_until
+from tests.lab.process import ROOT, Process, wait_until
 from tests.lab.views import program
 
 NOBODY = 65534
-AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+#: The first folder on the way to the checkout that only its owner may pass, as /root; "" when there is none.
+CLOSED = next((str(folder) for folder in reversed(ROOT.parents) if not folder.stat().st_mode & 0o001), "")
+
+#: Puts the checkout, for what is started behind this alone, where it is but below folders that everybody may pass.
+UNCOVER = (
+    'umask 022; mount --rbind "$1" /mnt; mount -t tmpfs -o mode=755 tmpfs "$0"; mkdir -p "$1"; mount --move /mnt "$1"'
+)
+REACHING = ("unshare", "--mount", "sh", "-ec", f'{UNCOVER}; shift; exec "$@"', CLOSED, str(ROOT)) if CLOSED else ()
+
+AS_NOBODY = (*REACHING, "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 
 #: As CapabilityBoundingSet= and AmbientCapabilities= of the units do it.
 NO_RIGHTS = (*AS_NOBODY, "--bounding-set=-all", "--inh-caps=-all")
