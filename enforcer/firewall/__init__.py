@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from enforcer.reconcile import Plan
 from shared.addresses import Network
+from shared.errors import FirewallError
 
 #: A set that is fuller than this gets a larger one, or where it may not grow, an alarm, percent.
 CROWDED = 80
@@ -23,6 +24,16 @@ class Room:
     wanted: bool = False  #: whether `make_room` would do something
     alarm: str = ""  #: that a set is crowded and may not grow, for the operator
     disturbed: bool = False  #: whether the rules look otherwise than `install` left them; false does not prove it
+
+
+def check_scope(ports: Sequence[int] | Literal["all"], protocol: str, action: str) -> None:
+    """FirewallError for what no backend can close."""
+    if protocol not in ("tcp", "udp", "all"):
+        raise FirewallError(f"[enforcer] protocol {protocol!r} is unknown; use tcp, udp or all")
+    if action not in ("drop", "reject"):
+        raise FirewallError(f"[enforcer] action {action!r} is unknown; use drop or reject")
+    if ports != "all" and (protocol == "all" or not ports or not all(0 < port < 65536 for port in ports)):
+        raise FirewallError(f'[enforcer] ports {ports} do not go with {protocol}; use 1-65535 of tcp or udp, or "all"')
 
 
 class Firewall(Protocol):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import enforcer
-from enforcer.firewall import Room
+from enforcer.firewall import Room, check_scope
 from enforcer.firewall.ipset import Ipsets
 from enforcer.firewall.legacy import shape
 from enforcer.firewall.ports import PortSet
@@ -73,14 +73,7 @@ class IptablesFirewall:
             raise FirewallError(f"[enforcer] prefix {prefix!r} cannot name sets; use up to 14 letters and digits")
         if not chains or prefix in chains:
             raise FirewallError(f"[enforcer] chains {list(chains)} cannot jump to {prefix}; name one such as INPUT")
-        if protocol not in ("tcp", "udp", "all"):
-            raise FirewallError(f"[enforcer] protocol {protocol!r} is unknown; use tcp, udp or all")
-        if action not in ("drop", "reject"):
-            raise FirewallError(f"[enforcer] action {action!r} is unknown; use drop or reject")
-        if ports != "all" and (protocol == "all" or not ports or not all(0 < port < 65536 for port in ports)):
-            raise FirewallError(
-                f'[enforcer] ports {ports} do not go with {protocol}; use 1-65535 of tcp or udp, or "all"'
-            )
+        check_scope(ports, protocol, action)
         self._sets = Ipsets(prefix, maxelem, maxelem_limit)
         self._ports = PortSet(prefix, () if ports == "all" else ports)
         self._chain = prefix

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from enforcer.firewall import Room
+from enforcer.firewall import Room, check_scope
 from enforcer.firewall import nftables_netlink as nl
 from enforcer.firewall.nftables_elements import checked, set_name, set_of
 from enforcer.firewall.nftables_ruleset import Look, Standing, hooks_of, read
@@ -60,12 +60,7 @@ class NftablesFirewall:
             raise FirewallError(f"[enforcer] prefix {prefix!r} cannot name a table; use letters and digits")
         if not chains:
             raise FirewallError("[enforcer] chains is empty; name one such as INPUT")
-        if protocol not in ("tcp", "udp", "all") or action not in ("drop", "reject"):
-            raise FirewallError(f"[enforcer] protocol {protocol!r} or action {action!r} is unknown; see the README")
-        if ports != "all" and (protocol == "all" or not ports or not all(0 < port < 65536 for port in ports)):
-            raise FirewallError(
-                f'[enforcer] ports {ports} do not go with {protocol}; use 1-65535 of tcp or udp, or "all"'
-            )
+        check_scope(ports, protocol, action)
         every: tuple[int, ...] | Literal["all"] = "all" if ports == "all" else tuple(sorted(set(ports)))
         self._look = Look(prefix, hooks_of(chains), every, protocol, action)
         self._sets = NftSets(prefix, sorted(NEEDED), max(maxelem, maxelem_limit))
