@@ -58,7 +58,7 @@ def sentence(row: Row) -> str:
     match row["event"]:
         case "ban" | "simulated":
             done = "banned" if row["event"] == "ban" else "would ban (simulated)"
-            length = Milliseconds(row["until_ms"] - row["at_ms"])
+            length = Milliseconds(row["bantime_ms"])
             return f"{done} {row['network']} for {length}, rule {row['rule']}{_because(row)}{by}"
         case "unban":
             return f"unbanned {row['network']}{_because(row)}{by}"
@@ -89,8 +89,11 @@ def _row(entry: Any) -> Row:
     row: Row = {"id": id_.decode(), "at_ms": int(id_.partition(b"-")[0])}
     row |= {name.decode(): value.decode("utf-8", "replace") for name, value in fields.items()}
     row.setdefault("event", "")
-    if "until" in row:
-        row["until_ms"] = int(row.pop("until"))
+    for name in ("until", "bantime"):
+        if name in row:
+            row[f"{name}_ms"] = int(row.pop(name))
+    if "until_ms" in row:  # an entry of before may lack its bantime; Redis reads its clock for an id a moment later
+        row.setdefault("bantime_ms", row["until_ms"] - row["at_ms"])
     for name in ("evidence", "facts"):
         found = _json(row.pop(name)) if name in row else None
         if isinstance(found, list):

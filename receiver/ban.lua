@@ -23,7 +23,7 @@ redis.call('ZADD', KEYS[1], untilms, network)
 redis.call('HSET', KEYS[2], 'rule', rule, 'since', now, 'until', untilms, 'strikes', strikes, 'evidence', ARGV[4], 'by', ARGV[5])
 redis.call('PEXPIREAT', KEYS[2], untilms)
 redis.call('XADD', KEYS[6], 'MAXLEN', '~', 10000, '*', 'event', simulate and 'simulated' or 'ban', 'network', network, 'rule', rule,
-  'until', untilms, 'evidence', ARGV[4], 'by', ARGV[5])
+  'bantime', ARGV[2], 'until', untilms, 'evidence', ARGV[4], 'by', ARGV[5])
 if simulate then
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
   return {1, untilms, strikes}
