@@ -164,16 +164,16 @@ def test_only_the_proxies_reach_the_syslog_port(site: Site) -> None:
 
 def crash(site: Site, service: str) -> None:
     """End its first process without asking Docker, who then has to start it again."""
-    os.kill(site.pid(service), signal.SIGKILL)
+    pid = site.pid(service)
+    assert pid, f"{service} does not run"
+    os.kill(pid, signal.SIGKILL)
 
 
 WAYS: dict[str, Callable[[Site, str], object]] = {
     "crashed": crash,
     "restarted": lambda site, service: site.compose("restart", "-t", "5", service),
     "killed": lambda site, service: (site.compose("kill", service), site.compose("up", "-d", "--no-build", service)),
-    "replaced": lambda site, service: site.compose(
-        "up", "-d", "--no-build", "--no-deps", "--force-recreate", "-t", "5", service
-    ),
+    "replaced": lambda site, service: site.replace(service),
 }
 
 
@@ -186,7 +186,7 @@ def test_no_ban_is_lost_and_no_kernel_is_open_while_a_service_is(site: Site, ser
     try:
         WAYS[way](site, service)
         site.await_well(*SERVICES, seconds=PATIENCE_S)
-        wait_until(lambda: site.tools("status").returncode == 0, "status is well", PATIENCE_S)
+        site.await_nothing_wrong(PATIENCE_S)
     finally:
         seen = watch.stop()
     print(f" {time.monotonic() - began:.1f} s, {seen.knocks} knocks, {seen.looks} looks", end=" ")
@@ -207,9 +207,7 @@ def test_after_all_that_the_next_guesser_is_banned_and_the_innocent_are_served(s
 NEW_NAMESPACES: dict[str, Callable[[Site], object]] = {
     "restarted": lambda site: site.compose("restart", "-t", "5", "rp1"),
     "crashed": lambda site: crash(site, "rp1"),
-    "replaced": lambda site: site.compose(
-        "up", "-d", "--no-build", "--no-deps", "--force-recreate", "-t", "5", "rp1", "enforcer1", "nginx1"
-    ),
+    "replaced": lambda site: site.replace("rp1", "enforcer1", "nginx1"),
 }
 
 

@@ -59,16 +59,20 @@ class Edge:
             "PINBAN_SETTINGS": f"{at}/rp.toml",
             "PINBAN_PASSWORD_FILE": f"{at}/password",
         }
-        self.engine.run(["docker-compose", "-p", "edge", "-f", "compose.rp.yaml", *words], environment=environment)
+        argv = [*self.engine.compose(), "-p", "edge", "-f", "compose.rp.yaml", *words]
+        self.engine.run(argv, environment=environment)
+
+    def enforcer(self) -> str:
+        return self.engine.container("edge", "enforcer")
 
     def log(self) -> str:
-        said = self.engine.run(["docker", "logs", "edge_enforcer_1"])
+        said = self.engine.run(["docker", "logs", self.enforcer()])
         return said.stdout + said.stderr
 
     def await_armed(self) -> None:
         """Until the enforcer is healthy, that is: armed, and at one with the ledger."""
         try:
-            wait_until(partial(is_healthy, self.engine, "edge_enforcer_1"), "the enforcer is healthy", 30.0)
+            wait_until(lambda: is_healthy(self.engine, self.enforcer()), "the enforcer is healthy", 30.0)
         except LabError as error:
             raise LabError(f"{error}\n{self.log()}") from error
 

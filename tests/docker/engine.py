@@ -66,6 +66,17 @@ class Engine:
         """What a docker command prints; LabError with its errors if it fails."""
         return self.run(["docker", *words]).stdout.strip()
 
+    def compose(self) -> list[str]:
+        """Docker's compose: the plugin, or the program `docker-compose` of before, for hosts that have no other."""
+        has_plugin = self.run(["docker", "compose", "version"], check=False).returncode == 0
+        return ["docker", "compose"] if has_plugin else ["docker-compose"]
+
+    def container(self, project: str, service: str) -> str:
+        """The id of a service's container, whatever this compose names it; "" when there is none."""
+        labels = {"project": project, "service": service, "oneoff": "False"}
+        wanted = [f"--filter=label=com.docker.compose.{key}={value}" for key, value in labels.items()]
+        return self.docker("ps", "--all", "--quiet", *wanted)
+
     def run(
         self,
         argv: Sequence[str],

@@ -13,15 +13,24 @@ from tests.docker.watch import namespace_of
 from tests.lab.clients import PIN, guess
 from tests.lab.process import LabError, wait_until
 
-IMAGES = ("receiver", "enforcer", "redis", "nginx", "stand-in")
+PROJECT = "pinban"
 
-#: Bans must not end while we look; an hour is longer than all of this takes. The other proxy chooses by itself.
+#: A service that builds each image; others share it.
+BUILDERS = {"receiver": "receiver", "enforcer": "enforcer1", "redis": "redis", "nginx": "nginx1", "stand-in": "node"}
+
+#: To build, apt and pip need the host's network. Bans must not end while we look; an hour is longer than all of this
+#: takes. The other proxy chooses its backend by itself.
 OVERRIDE = """\
 services:
   receiver:
+    build: {network: host}
     environment: {PINBAN_RULES_PIN_BANTIME: 1h}
+  enforcer1: {build: {network: host}}
   enforcer2:
     environment: {PINBAN_ENFORCER_BACKEND: iptables}
+  redis: {build: {network: host}}
+  nginx1: {build: {network: host}}
+  node: {build: {network: host}}
 """
 
 
@@ -29,26 +38,21 @@ def compose(engine: Engine, *words: str, check: bool = True) -> subprocess.Compl
     """`docker compose` on compose.yaml, with OVERRIDE."""
     override = engine.directory / "override.yaml"
     override.write_text(OVERRIDE)
-    return engine.run(
-        ["docker-compose", "-p", "pinban", "-f", "compose.yaml", "-f", str(override), *words], check=check
-    )
+    files = ["-f", "compose.yaml", "-f", str(override)]
+    return engine.run([*engine.compose(), "-p", PROJECT, *files, *words], check=check)
 
 
 def build_images(engine: Engine) -> Iterator[str]:
-    """Build every image as compose.yaml says, but in the host's network; yields their names."""
-    text = compose(engine, "--profile", "attack", "--profile", "tools", "config").stdout
-    for name in IMAGES:
-        dockerfile = f"docker/{name}.Dockerfile"
-        if f"dockerfile: {dockerfile}" not in text or f"image: pinban/{name}" not in text:
-            raise LabError(f"compose.yaml does not build pinban/{name} from {dockerfile}")
-        engine.docker("build", "--network", "host", "-t", f"pinban/{name}", "-f", dockerfile, ".")
+    """Build every image of compose.yaml; yields their names."""
+    for name, service in BUILDERS.items():
+        compose(engine, "build", service)
         yield f"pinban/{name}"
 
 
 def sizes(engine: Engine) -> dict[str, int]:
     """Bytes of each image beyond its base."""
     base = int(engine.docker("image", "inspect", "--format", "{{.Size}}", BASE))
-    names = [f"pinban/{name}" for name in IMAGES]
+    names = [f"pinban/{name}" for name in BUILDERS]
     return {name: int(engine.docker("image", "inspect", "--format", "{{.Size}}", name)) - base for name in names}
 
 
@@ -66,11 +70,20 @@ class Site:
     def compose(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return compose(self._engine, *words, check=check)
 
+    def replace(self, *services: str) -> None:
+        """New containers for these services alone."""
+        # The plugin does so by itself; it would take --no-deps for a change of the service, which the next `up` undoes.
+        alone = [] if "compose" in self._engine.compose() else ["--no-deps"]
+        self.compose("up", "-d", "--no-build", *alone, "--force-recreate", "-t", "5", *services)
+
     def state(self, service: str) -> dict[str, Any]:
         """What docker inspect says about a service's container; {} when there is none."""
-        done = self._engine.run(["docker", "inspect", f"pinban_{service}_1"], check=False)
+        done = self._engine.run(["docker", "inspect", self._container(service)], check=False)
         facts: list[dict[str, Any]] = json.loads(done.stdout)
         return facts[0] if facts else {}
+
+    def _container(self, service: str) -> str:
+        return self._engine.container(PROJECT, service)
 
     def pid(self, service: str) -> int:
         """The process id of its first process, 0 while it does not run."""
@@ -89,9 +102,25 @@ class Site:
             except LabError as error:
                 raise LabError(f"{error}: {self.state(service).get('State')}\n{self.log(service)[-3000:]}") from error
 
+    def wrong(self) -> list[str]:
+        """What `pinban status` finds wrong, but for beats that went by while a receiver was away: it tells of them for
+        minutes, as it should."""
+        said = self.tools("status", "--json")
+        if not said.stdout:
+            return [said.stderr]
+        problems: list[str] = json.loads(said.stdout)["problems"]
+        return [problem for problem in problems if "beats" not in problem]
+
+    def await_nothing_wrong(self, seconds: float) -> None:
+        """LabError with all that is wrong after the given seconds."""
+        try:
+            wait_until(lambda: not self.wrong(), "status finds nothing wrong", seconds)
+        except LabError as error:
+            raise LabError(f"{error}:\n{self.wrong()}") from error
+
     def address(self, service: str, network: str = "front") -> str:
         """Its address in a network of compose.yaml."""
-        return str(self.state(service)["NetworkSettings"]["Networks"][f"pinban_{network}"]["IPAddress"])
+        return str(self.state(service)["NetworkSettings"]["Networks"][f"{PROJECT}_{network}"]["IPAddress"])
 
     def serves(self, proxy: str, client: int) -> bool:
         """Whether it lets somebody in who knows the PIN, in the namespace of that process."""
@@ -100,7 +129,7 @@ class Site:
 
     def log(self, service: str) -> str:
         """All that it has said."""
-        said = self._engine.run(["docker", "logs", f"pinban_{service}_1"])
+        said = self._engine.run(["docker", "logs", self._container(service)])
         return said.stdout + said.stderr
 
     def tools(self, *words: str) -> subprocess.CompletedProcess[str]:
