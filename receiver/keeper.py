@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -99,8 +100,9 @@ class Keeper(threading.Thread):
                 _log.error("%s", error)
             self.trouble = str(error)
         except Exception:  # noqa: BLE001  one chore's bug must not end the others
-            self._sparingly.warning("chore", "could not keep house: %s", chore.__name__)
-            _log.debug("trace", exc_info=True)
+            self._sparingly.say(
+                logging.ERROR, chore.__name__, "could not keep house: %s", traceback.format_exc().rstrip()
+            )
 
     def _report(self) -> None:
         node = self._settings.receiver.node
