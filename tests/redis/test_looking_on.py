@@ -68,8 +68,8 @@ def test_watch_tells_what_happens_and_what_goes_wrong_until_interrupted(
     log = tmp_path / "log"
     with log.open("w") as output:
         watch = subprocess.Popen(
-            [program("pinban"), "-c", str(config), "watch"], stdout=output, stderr=output,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            ["env", "--default-signal=INT", program("pinban"), "-c", str(config), "watch"],  # whatever we ignore
+            stdout=output, stderr=output, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
     try:
         wait_until(lambda: "no receiver is alive" in log.read_text(), "watch says what is wrong")
