@@ -89,7 +89,7 @@ def test_with_redis_disk_full_bans_stand_failures_wait_and_count_when_there_is_r
         assert all("192.0.2.26" in members(rp.host.namespace) for rp in lab.rps)
         said = receiver.log.read_text()[since:]
         assert said.count("cannot write to its disk") < 12, "not faster than once in five seconds and thread"
-    await_ban(lab, "192.0.2.27", 10)
+    await_ban(lab, "192.0.2.27")
     wait_until(receiver.is_ready, "it is ready again")
     agree(lab)
 

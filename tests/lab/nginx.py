@@ -16,6 +16,9 @@ SNIPPET = ROOT / "nginx" / "pinban.conf"
 #: The line of the snippet that an installer adapts.
 TARGET_LINE = re.compile(r"^access_log syslog:server=127\.0\.0\.1:5514,.*;$", re.MULTILINE)
 
+#: How many workers a site has.
+WORKERS = re.compile(r"^worker_processes (\d+);$", re.MULTILINE)
+
 SITE = """\
 daemon off;
 user root;
@@ -79,6 +82,7 @@ class Nginx:
         (directory / "pinban.conf").write_text(snippet(receivers))
         configuration = directory / "nginx.conf"
         configuration.write_text(site.format(directory=directory, node=node, server=server))
+        self._workers = sum(map(int, WORKERS.findall(site)))
         argv = ["nginx", "-p", str(directory), "-e", str(self._errors), "-c", str(configuration)]
         self.process = Process("nginx", argv, directory, namespace)
 
@@ -87,7 +91,12 @@ class Nginx:
         self.process.start()
 
     def await_ready(self) -> None:
-        self.process.await_ready(lambda: self._namespace.call(_accepts))
+        self.process.await_ready(lambda: self._has_workers() and self._namespace.call(_accepts))
+
+    def _has_workers(self) -> bool:
+        """Whether all are there: the kernel accepts for them as soon as their parent listens."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return len(children.split()) == self._workers
 
     def reload(self) -> None:
         self.process.signal(signal.SIGHUP)

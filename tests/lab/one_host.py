@@ -13,7 +13,7 @@ from tests.lab.daemons import COMMON, HTTP, Enforcer, Receiver, Settings, enforc
 from tests.lab.datagrams import Sender, failure
 from tests.lab.kernel import members
 from tests.lab.netns import Namespace, sweep, unique_prefix
-from tests.lab.process import Process, wait_until
+from tests.lab.process import PATIENCE_S, Process, wait_until
 from tests.lab.redis_server import RedisServer
 
 #: Where its receiver listens.
@@ -122,6 +122,6 @@ class OneHost:
         """So many wrong PINs of an address."""
         self.send(*(failure(address, f"{ids or address}-{n}", alias) for n in range(times)))
 
-    def await_ban(self, address: str, seconds: float = 10.0) -> None:
+    def await_ban(self, address: str, seconds: float = PATIENCE_S) -> None:
         """Return when the kernel drops the address."""
         wait_until(lambda: address in members(self.namespace), f"the kernel drops {address}", seconds)

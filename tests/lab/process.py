@@ -12,8 +12,9 @@ from typing import Protocol
 #: Where `python -m tests.lab...` finds the package.
 ROOT = Path(__file__).resolve().parents[2]
 
-#: How long anything in the lab may take to start or to end, s.
-PATIENCE_S = 10.0
+#: How long anything in the lab may take to start or to end, s: several times what it takes on a host that is busy with
+#: something else, and less than the half minute after which an enforcer looks at its firewall of its own accord.
+PATIENCE_S = 20.0
 
 #: Between two looks at something that has not happened yet, s.
 POLL_S = 0.01

@@ -11,7 +11,7 @@ from tests.lab.clients import guess
 from tests.lab.http1 import Answer
 from tests.lab.kernel import members
 from tests.lab.lab import Lab
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
 from tests.lab.redis_server import RedisServer
 
 
@@ -63,7 +63,7 @@ def dropped_everywhere(lab: Lab, address: str) -> bool:
     return all(address in members(rp.host.namespace) for rp in lab.rps)
 
 
-def await_ban(lab: Lab, address: str, seconds: float = 5.0) -> None:
+def await_ban(lab: Lab, address: str, seconds: float = PATIENCE_S) -> None:
     """Return as soon as every kernel drops it; LabError after the given seconds."""
     wait_until(partial(dropped_everywhere, lab, address), f"every kernel drops {address}", seconds)
 
