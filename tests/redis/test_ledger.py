@@ -31,19 +31,31 @@ def ledger(settings: Settings, client: redis.Redis) -> Ledger:
 
 class Channel:
     def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._ends = 0  #: of which we know that they will come
         self._pubsub = client.pubsub()  # type: ignore[no-untyped-call]
         self._pubsub.subscribe(KEYS.channel)
-        assert self._pubsub.get_message(timeout=2)["type"] == "subscribe"
+        assert self._pubsub.get_message(timeout=5)["type"] == "subscribe"
 
     def raw(self) -> bytes | None:
-        """The next message, or None when there is none: what was published before we ask has arrived."""
-        message = self._pubsub.get_message(timeout=0.2)
-        return bytes(message["data"]) if message else None
+        """The next message, or None when there is none: what was published before we ask comes before this."""
+        self._client.publish(KEYS.channel, b"end")
+        data = self._take()
+        if data == b"end":
+            return None
+        self._ends += 1
+        return data
 
     def next(self) -> Event:
         data = self.raw()
         assert data is not None
         return decode(data)
+
+    def _take(self) -> bytes:
+        """What comes next, without the ends that were not waited for."""
+        while (data := bytes(self._pubsub.get_message(timeout=5)["data"])) == b"end" and self._ends:
+            self._ends -= 1
+        return data
 
     def close(self) -> None:
         self._pubsub.close()
@@ -77,8 +89,8 @@ def test_a_ban_is_written_everywhere_a_person_may_look(ledger: Ledger, client: r
     assert (text(client, KEYS.rev), text(client, KEYS.strikes(A))) == ("1", "1")
     [entry] = history(client)
     assert entry == {
-        "event": "ban", "network": A, "rule": "pin", "until": str(recorded.until_ms), "evidence": '[{"id": "x"}]',
-        "by": "rx1",
+        "event": "ban", "network": A, "rule": "pin", "bantime": str(LONG_MS), "until": str(recorded.until_ms),
+        "evidence": '[{"id": "x"}]', "by": "rx1",
     }  # fmt: skip
 
 
