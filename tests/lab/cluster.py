@@ -29,12 +29,12 @@ _SLOTS = 16_384
 class Cluster:
     """The site. Everything in it can be killed, frozen and started again."""
 
-    def __init__(self, directory: Path, namespace: Namespace | None, replicas: int) -> None:
+    def __init__(self, directory: Path, namespace: Namespace | None, replicas: int, node_timeout_ms: int) -> None:
         self.servers: dict[str, RedisServer] = {}
         for number, host in enumerate(addresses(_MASTERS + replicas)):
             more = {
                 "cluster-enabled": "yes",
-                "cluster-node-timeout": str(NODE_TIMEOUT_MS),
+                "cluster-node-timeout": str(node_timeout_ms),
                 "cluster-announce-ip": host,
                 "repl-diskless-sync-delay": "0",
             }
@@ -153,9 +153,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster(directory: Path, namespace: Namespace | None = None, *, replicas: int = 0) -> Iterator[Cluster]:
+def cluster(
+    directory: Path, namespace: Namespace | None = None, *, replicas: int = 0, node_timeout_ms: int = NODE_TIMEOUT_MS
+) -> Iterator[Cluster]:
     """A cluster that is up inside the block."""
-    site = Cluster(directory, namespace, replicas)
+    site = Cluster(directory, namespace, replicas, node_timeout_ms)
     with ExitStack() as stack:
         for server in site.servers.values():
             stack.callback(partial(server.process.stop))

@@ -16,7 +16,7 @@ from shared.beats import Beat
 from shared.errors import StoreError
 from shared.nodes import KEPT_MS, NodeWriter
 from shared.settings import Settings
-from shared.store import HASTY_S, connect, now_ms
+from shared.store import PATIENT_S, connect, now_ms
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS
 
@@ -52,9 +52,9 @@ def test_beats_that_come_in_order_fill_the_window(settings: Settings, client: re
     take(beats, *(beat(n, asked_ms=now_ms(client)) for n in range(1, 4)))
     route = only(settings, client)
     assert (route.rp, route.receiver, route.instance, route.last, route.window) == ("rp1", "rx1", "0123abcd", 3, "111")
-    assert route.silent_ms < 1_000
+    assert route.silent_ms < 5_000
     assert route.lag_ms is not None
-    assert 0 <= route.lag_ms < 1_000
+    assert 0 <= route.lag_ms < 5_000
     take(beats, *(beat(n) for n in range(4, 100)))
     route = only(settings, client)
     assert (route.last, route.window, route.lag_ms) == (99, "1" * WINDOW, None)
@@ -129,7 +129,7 @@ def test_forged_names_fill_neither_the_worker_nor_redis(settings: Settings, clie
 def test_while_redis_is_away_a_window_is_kept_and_told_later(
     settings: Settings, server: RedisServer, beats: Beats
 ) -> None:
-    with connect(settings, "test", HASTY_S) as client:
+    with connect(settings, "test", PATIENT_S) as client:
         hasty = Beats(settings, client)
         server.stop()
         for n in range(1, 1_001):

@@ -179,10 +179,10 @@ def test_another_receiver_learns_of_it(site: Counting, settings: Settings, clien
 
 
 def test_after_hot_for_it_is_hot_no_longer(settings: Settings, client: redis.Redis) -> None:
-    with counting(with_rooms(settings, hot_for=1_000)) as site:
+    with counting(with_rooms(settings, hot_for=3_000)) as site:
         heated(site)
         client.delete(KEYS.room_failures("meet"))
-        wait_until(lambda: not site.look_at_rooms(), "it is over", 3)
+        wait_until(lambda: not site.look_at_rooms(), "it is over")
         assert Operator(settings).status()["hot_rooms"] == []
         site.take(failures(A, 4))
     assert client.zcard(KEYS.bans) == 0

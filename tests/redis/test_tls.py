@@ -15,7 +15,7 @@ from pinban.cli import main
 from shared.errors import SettingsError, StoreError
 from shared.secure import check_secrets
 from shared.settings import Redis, Settings
-from shared.store import connect, translated
+from shared.store import PATIENT_S, connect, translated
 from tests.lab.certificates import Authority
 from tests.lab.one_host import OneHost, public_folder
 from tests.lab.process import Process, wait_until
@@ -87,7 +87,7 @@ def outcome(host: OneHost, table: dict[str, Any]) -> str:
     settings = msgspec.structs.replace(Settings(), redis=Redis(**table))
 
     def ask() -> set[str]:
-        client = connect(settings, "test", 1.0)
+        client = connect(settings, "test", PATIENT_S)
         said = set()
         for _ in range(3):
             try:
@@ -125,7 +125,7 @@ def test_an_expired_certificate_of_ours_is_told_as_such_or_as_refused(host: OneH
     running = server(host, place, files, files.server)
     try:
         settings = msgspec.structs.replace(Settings(), redis=Redis(**files.told(files.expired_client)))
-        client = host.namespace.call(lambda: connect(settings, "test", 1.0))
+        client = host.namespace.call(lambda: connect(settings, "test", PATIENT_S))
         for _ in range(3):
             with (
                 pytest.raises(StoreError, match=r"it refuses our certificate, .* redis\.cert_file"),
