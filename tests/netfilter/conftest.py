@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import os
 import selectors
@@ -54,6 +55,12 @@ def until(condition: Callable[[], bool], within_s: float = COMES_S) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def descriptors() -> int:
+    """How many files this process has open, without those of tests before that only wait to be collected."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
 
 
 def children() -> dict[int, str]:

@@ -73,7 +73,7 @@ def test_growing_keeps_every_member_timeout_and_counter_and_no_ban_outlives_its_
         assert firewall.room().wanted
         assert firewall.make_room() == ["set pinban6 larger, for 2048 bans instead of 1024"]
         after = firewall.bans()
-        before.pop(Network("2001:db8::4"))
+        before.pop(Network("2001:db8::4"), None)  # over already, on a busy host
         assert after.keys() == before.keys()
         assert all(-4_000 <= after[n] - left_ms <= 0 for n, left_ms in before.items())
         assert "2001:db8::3 timeout 49" in run("ipset", "save", "pinban6")

@@ -11,7 +11,7 @@ import pytest
 from enforcer.firewall.iptables import IptablesFirewall
 from enforcer.reconcile import Plan
 from shared.addresses import Network
-from tests.netfilter.conftest import children, run, until
+from tests.netfilter.conftest import children, descriptors, run, until
 
 
 @pytest.fixture
@@ -35,14 +35,14 @@ def in_kernel(network: str) -> bool:
 def test_many_changes_leave_no_process_and_no_descriptor_behind(firewall: IptablesFirewall) -> None:
     before = children()
     ban(firewall, 0)
-    descriptors = len(os.listdir("/proc/self/fd"))
+    open_files = descriptors()
     for number in range(200):
         ban(firewall, number)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert descriptors() == open_files
     assert len(children()) == len(before) + 1
     firewall.close()
     assert children() == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors - 2
+    assert descriptors() == open_files - 2
 
 
 @pytest.mark.row(20)

@@ -20,7 +20,7 @@ from enforcer.ledger import Snapshot
 from shared.addresses import Network
 from shared.errors import FirewallError
 from shared.events import Ban, Stamp, encode
-from tests.netfilter.conftest import children, inside, run, until
+from tests.netfilter.conftest import children, descriptors, inside, run, until
 
 EPOCH = "0123456789abcdef"
 
@@ -57,7 +57,7 @@ def test_bans_go_on_while_the_program_of_rules_crashes_or_hangs_and_a_check_mend
     rp: str, agent: Agent, firewall: IptablesFirewall, blow: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ban(agent, 2)
-    standing, before, descriptors = rules(), children(), len(os.listdir("/proc/self/fd"))
+    standing, before, open_files = rules(), children(), descriptors()
     run("iptables-legacy", "-F")
     lock = os.environ["XTABLES_LOCKFILE"]
     monkeypatch.setattr(iptables, "RULES_S", 3)
@@ -87,7 +87,7 @@ def test_bans_go_on_while_the_program_of_rules_crashes_or_hangs_and_a_check_mend
     assert rules() == standing
     assert agent.tally["repairs"] > 0
     assert children() == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert descriptors() == open_files
 
 
 def waiting() -> list[int]:

@@ -167,7 +167,9 @@ spans = st.integers(0, 80).map(lambda i: i * 10_000)
 some = st.lists(st.tuples(st.integers(0, 12).map(str), spans), min_size=1, max_size=6)
 
 
-@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.tuples(spans, some), max_size=8), st.integers(1, 8), st.booleans())
 def test_the_window_is_exact(
     settings: Settings,

@@ -136,7 +136,9 @@ batches = st.builds(Batch, ages, st.integers(0, 1), st.lists(lines, min_size=1, 
 rules = st.builds(lambda short, long: Rule(maxretry=short, long_maxretry=long and short + long),
                   st.integers(1, 8), st.integers(0, 8))  # fmt: skip
 
-quietly = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quietly = hypothesis_settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @hypothesis_settings(quietly, max_examples=250)
