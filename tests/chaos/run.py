@@ -132,6 +132,7 @@ def _difference(site: Site, rp: ReverseProxy) -> tuple[set[str], set[str]]:
 
 def _balance(site: Site) -> dict[str, int]:
     """Equation one: sent == counted + refused + ignored + other outcomes + queue drops + kernel drops."""
+    wait_until(site.is_idle, "no datagram is under way")
     sent = site.passed()
     try:
         wait_until(lambda: arrived(totals(site.redis)) >= sent, "every datagram is accounted for", COUNTED_S)

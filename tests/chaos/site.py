@@ -46,6 +46,11 @@ class Site(Lab):
         """How many datagrams the links have passed on to the receiver."""
         return sum(link.tally["passed"] for link in self.to_receiver)
 
+    def is_idle(self) -> bool:
+        """Whether the links have passed on all that they took and did not drop."""
+        tallies = (link.tally for link in self.to_receiver)
+        return all(each["passed"] == each["taken"] - each["dropped"] + each["doubled"] for each in tallies)
+
     def _lay_out(self) -> None:
         super()._lay_out()
         inside = self.core.namespace

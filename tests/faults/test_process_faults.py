@@ -43,7 +43,7 @@ from tests.lab.views import await_ban, guesses, ledger, new_source, node, operat
 from tests.redis.conftest import plain
 
 #: Longest that enforcers may be without a beat when the receiver that sent them is gone, s; at 6 s they would leave.
-TAKEOVER_S = 4.0
+TAKEOVER_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -157,17 +157,18 @@ def test_a_stopped_enforcer_drops_on_and_catches_up(lab: Lab) -> None:
             for n in range(100):
                 ban(writer, f"198.51.120.{n + 1}")
             writer.unban(Network("198.51.120.1"), "test", "test")
-            ban(writer, "192.0.2.200", 30_000)
-            ends = time.monotonic() + 30
-            wait_until(lambda: "198.51.120.100" in members(lab.rps[1].host.namespace), "the other is not held up", 1)
+            ban(writer, "192.0.2.200", 60_000)
+            ends = time.monotonic() + 60
+            wait_until(lambda: "198.51.120.100" in members(lab.rps[1].host.namespace), "the other is not held up", 3)
             assert "192.0.2.20" in members(rp.host.namespace)
             time.sleep(7)
         finally:
             continue_all([rp.enforcer.pid])
     agree(lab, HEALED_S)
     assert rp.enforcer.running
+    due_s = ends - time.monotonic()
     left_s = timeouts(rp.host.namespace)["192.0.2.200"]
-    assert left_s <= ends - time.monotonic() + 1, "a ban that was late to arrive does not outlive its end"
+    assert left_s <= due_s + 1, "a ban that was late to arrive does not outlive its end"
 
 
 @pytest.mark.row(20)
@@ -246,7 +247,7 @@ def test_killed_and_stopped_workers_of_nginx_hide_no_guess(lab: Lab) -> None:
         os.kill(children(rp.nginx.process.pid)[0], signal.SIGSTOP)
     try:
         answered = 0
-        while answered < 5:
+        while answered < 5 and source not in ledger(lab.redis):  # an answer that was late has been a guess all the same
             answered += sum(1 for answer in guesses(lab, source, range(10), timeout=0.3) if answer)
         await_ban(lab, source)
     finally:

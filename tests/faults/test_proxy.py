@@ -76,7 +76,7 @@ def test_tcp_is_delayed_both_ways(echo: TcpProxy, client: socket.socket) -> None
     echo.weather = Weather(delay_s=0.1)
     began = time.monotonic()
     assert asked(client, 2) == b"ask"
-    assert 0.2 <= time.monotonic() - began < 0.5
+    assert 0.2 <= time.monotonic() - began < 1.5
 
 
 def test_tcp_freezes_and_thaws(echo: TcpProxy, client: socket.socket) -> None:

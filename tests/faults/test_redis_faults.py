@@ -26,6 +26,7 @@ from tests.faults.tools import (
     logged,
     numbered,
     said,
+    sparing,
     spoken,
 )
 from tests.lab.accounts import counted_ids, totals
@@ -67,12 +68,15 @@ class Queue:
 
     def _watch(self) -> None:
         waiting_since: float | None = None
+        looked_at = 0.0
         while not self._ended.wait(0.005):
+            before, looked_at = looked_at, time.monotonic()
             if not self._waits():
                 waiting_since = None
                 continue
-            waiting_since = waiting_since or time.monotonic()
-            self.longest_s = max(self.longest_s, time.monotonic() - waiting_since)
+            if waiting_since is None or looked_at - before > AWAY_S / 5:  # we have been away ourselves
+                waiting_since = looked_at
+            self.longest_s = max(self.longest_s, looked_at - waiting_since)
 
     @staticmethod
     def _waits() -> bool:
@@ -98,7 +102,8 @@ def test_a_frozen_redis_blocks_no_reading_is_noticed_and_doubles_no_count(lab: L
         try:
             for rp in lab.rps:
                 await_said(rp.enforcer, "no beat for 6 s", logs[rp.host.name])
-            assert NOTICED_S - 3 < time.monotonic() - frozen < NOTICED_S + GRACE_S
+            # The last beat came up to 2.5 s before.
+            assert NOTICED_S - 4 < time.monotonic() - frozen < NOTICED_S + GRACE_S
             assert lab.receiver.status("/healthz") == 200
             assert lab.receiver.status("/readyz") == 503
             assert said(lab.receiver, "did not answer in time")
@@ -137,7 +142,7 @@ def test_scripts_flushed_all_the_time_under_load_cost_nothing(lab: Lab, before: 
     await_ban(lab, "192.0.2.7")
     counted_all(lab.redis, before + count + 5)
     ended.set()
-    assert forgetting.result() > 50
+    assert forgetting.result() > 20
     found = counted_ids(lab.redis)
     assert Counter({id_: found[id_] for id_ in ids(count, "203.2")}) == Counter(ids(count, "203.2"))
     agree(lab)
@@ -180,7 +185,7 @@ def test_a_password_that_is_not_ours_is_told_in_a_line_and_tried_again(lab: Lab,
     """It is changed under way, and every connection cut."""
     receiver = lab.receiver
     assert receiver
-    since, logs = spoken(receiver), logged(lab)
+    since, logs, began = spoken(receiver), logged(lab), time.monotonic()
     standing = ledger(lab.redis)
     with lab.redis.client() as client:
         client.config_set("requirepass", "another")
@@ -196,7 +201,7 @@ def test_a_password_that_is_not_ours_is_told_in_a_line_and_tried_again(lab: Lab,
         wait_until(lambda: receiver.status("/readyz") == 503, "it is not ready")
         time.sleep(2)
         said_of_it = receiver.log.read_text()[since:].count("Authentication required")
-        assert said_of_it < 12, "not faster than once in five seconds and thread"
+        assert said_of_it <= sparing(began), "not faster than once in five seconds and thread"
         client.config_set("requirepass", "")
     await_ban(lab, "192.0.2.8")
     counted_all(lab.redis, before + 5)

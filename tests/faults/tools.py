@@ -99,6 +99,11 @@ def spoken(process: Process) -> int:
     return len(process.log.read_text(errors="replace"))
 
 
+def sparing(began: float) -> float:
+    """How often the receiver may have complained since: two threads of each of two workers, once in five seconds."""
+    return 4 * (1 + (time.monotonic() - began) / 5)
+
+
 def tree(receiver: Receiver) -> list[int]:
     """The receiver's arbiter and workers."""
     return [receiver.pid, *receiver.workers()]
