@@ -64,6 +64,7 @@ class Bystander:
         self._prompt = prompt
         self._timeout = timeout
         self._stopped = threading.Event()
+        self.visits = Visits()  #: so far
 
     def stop(self) -> None:
         """End run() after the join that it is at; from any thread."""
@@ -71,7 +72,7 @@ class Bystander:
 
     def run(self) -> Visits:
         """Join until stop()."""
-        visits = Visits()
+        visits = self.visits
         while not self._stopped.is_set():
             address = self._addresses[(visits.joins + len(visits.failures)) % len(self._addresses)]
             begun = time.monotonic()

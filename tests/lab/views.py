@@ -63,6 +63,11 @@ def dropped_everywhere(lab: Lab, address: str) -> bool:
     return all(address in members(rp.host.namespace) for rp in lab.rps)
 
 
+def any_drops(lab: Lab, address: str) -> bool:
+    """Whether the kernel of some reverse proxy holds this ban."""
+    return any(address in members(rp.host.namespace) for rp in lab.rps)
+
+
 def await_ban(lab: Lab, address: str, seconds: float = PATIENCE_S) -> None:
     """Return as soon as every kernel drops it; LabError after the given seconds."""
     wait_until(partial(dropped_everywhere, lab, address), f"every kernel drops {address}", seconds)

@@ -26,6 +26,10 @@ URL = "http://127.0.0.1:8515/.pinban/beat"
 BEATS: dict[str, Any] = {"enforcer": {"beat_url": URL, "beat_every": "200ms"}}
 
 
+#: How status shows a route without loss.
+SHOWN = r"rp1 +rx1 +[\w ]+ ago +0 of \d+"
+
+
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """Every nginx sends to two receivers, the second of which the lab knows nothing of."""
@@ -87,13 +91,12 @@ def test_beats_arrive_and_status_shows_them(lab: Lab) -> None:
     assert report["problems"] == []
     routes = [(row["rp"], row["receiver"]) for row in report["log"]]
     assert routes == [("rp1", "rx1"), ("rp1", "rx2"), ("rp2", "rx1"), ("rp2", "rx2")]
-    for row in report["log"]:
-        assert row["missing"] == 0
-        assert row["silent_ms"] < 3_000
-        assert 0 <= row["lag_ms"] < 500
-    shown = operate(lab, "status")
-    assert shown.returncode == 0
-    assert re.search(r"rp1 +rx1 +[\w ]+ ago +0 of \d+", shown.stdout)
+    wait_until(lambda: all(map(is_prompt, status(lab)["log"])), "every route is prompt and whole")
+    wait_until(lambda: re.search(SHOWN, operate(lab, "status").stdout) is not None, "status shows it")
+
+
+def is_prompt(row: dict[str, Any]) -> bool:
+    return (row["missing"], row["lag_ms"] is None) == (0, False) and row["silent_ms"] < 3_000 and row["lag_ms"] < 500
 
 
 def test_a_beat_is_an_outcome_and_no_failure(lab: Lab) -> None:
@@ -107,8 +110,10 @@ def test_one_lost_datagram_in_five_is_measured_and_told(lab: Lab) -> None:
     rp = lab.rps[1]
     assert rp.enforcer
     with dropping(rp, "-m", "statistic", "--mode", "nth", "--every", "5", "--packet", "0"):
-        wait_until(has_passed(lab, "rp2", 22), "twenty beats", 20)
-        assert held(lab, "rp2")["window"][-20:].count("0") == 4
+        wait_until(has_passed(lab, "rp2", 16), "the last beat before it has been told of")
+        last = held(lab, "rp2")["last"]
+        wait_until(has_passed(lab, "rp2", 21), "twenty beats")
+        wait_until(lambda: window_since(lab, "rp2", last)[:20].count("0") == 4, "four of them are lost")
         wait_until(lambda: bool(problems(lab)), "status tells")
         assert re.search(r"rp2: of its nginx's last \d+ beats \d+ did not come to rx1", problems(lab)[0])
         wait_until(lambda: "rp2: of its nginx's last" in receiver_log(lab), "the log tells")
@@ -123,7 +128,7 @@ def test_an_enforcer_that_starts_anew_begins_a_new_window(lab: Lab) -> None:
     enforcer.start()
     wait_until(lambda: held(lab, "rp2")["instance"] != before["instance"], "its beats come")
     assert held(lab, "rp2")["last"] < before["last"]
-    assert "0" not in held(lab, "rp2")["window"]
+    wait_until(lambda: "0" not in held(lab, "rp2")["window"], "none is missing")
     wait_until(lambda: not problems(lab), "all is well")
 
 
@@ -162,12 +167,12 @@ def test_killed_workers_and_reloads_of_the_receiver_lose_no_route(lab: Lab) -> N
     lab.receiver.signal(signal.SIGHUP)
     wait_until(partial(replaced, lab, before), "a reload is done", 20)
     wait_until(has_passed(lab, "rp2", 5), "beats go on")
-    assert "0" not in window_since(lab, "rp2", since), "who ends in order tells first what it has seen"
+    wait_until(lambda: "0" not in window_since(lab, "rp2", since), "who ends in order tells first what it has seen")
     for victim in lab.receiver.workers():
         os.kill(victim, signal.SIGKILL)
         wait_until(partial(replaced, lab, [victim]), "the killed worker is replaced", 20)
         wait_until(has_passed(lab, "rp2", 5), "beats go on")
-    assert problems(lab) == []
+    wait_until(lambda: not problems(lab), "no alarm")
     # What a killed worker had seen and not told, that of a second, is missing.
     assert window_since(lab, "rp2", since).count("0") <= 2 * 10
 
@@ -179,7 +184,9 @@ def replaced(lab: Lab, before: Sequence[int]) -> bool:
 
 
 def window_since(lab: Lab, rp: str, last: int) -> str:
-    """The part of the window that is later than that number."""
+    """The part of the window that is later than that number. For a second one worker's beats may be in it without the
+    other's between them: each tells of its own.
+    """
     row = held(lab, rp)
     window: str = row["window"][-min(row["last"] - last, 60) :]
     return window
@@ -194,7 +201,7 @@ def test_an_outage_of_redis_loses_no_beat_and_raises_no_alarm(lab: Lab) -> None:
     lab.redis.start()
     lab.redis.await_ready()
     wait_until(lambda: held(lab, "rp2")["last"] > before + 5, "beats go on", 20)
-    assert "0" not in window_since(lab, "rp2", before)
+    wait_until(lambda: "0" not in window_since(lab, "rp2", before), "no beat is missing")
     wait_until(lambda: not problems(lab), "all is well")
     assert receiver_log(lab).count("nginx") == alarms
 

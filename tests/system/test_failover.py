@@ -94,12 +94,16 @@ def test_a_frozen_master_costs_seconds_and_no_ban(site: Watched, duty: Duty) -> 
 
 def test_a_failover_by_hand_loses_nothing_when_writes_are_paused_before(site: Watched, duty: Duty) -> None:
     def fail_over(master: RedisServer) -> None:
+        paused.append(master)
         with master.client() as client:
-            client.client_pause(10_000, all=False)
+            client.client_pause(30_000, all=False)
         site.await_in_step(master)
         site.sentinels[0].ask("FAILOVER", NAME)
 
+    paused: list[RedisServer] = []
     load, standing = under_load(site, duty, 61, fail_over)
+    with paused[0].client() as client:
+        client.client_unpause()
     assert lost(duty, load, standing, "SENTINEL FAILOVER, writes paused") == 0
 
 

@@ -26,8 +26,8 @@ def trial(requests: int, server: str) -> Outcome:
 
 def test_five_thousand_hostile_requests_mean_to_the_receiver_what_they_meant_to_the_node() -> None:
     outcome = trial(5_000, ADVISED)
-    assert outcome.logged > 4_000
-    assert sum(outcome.verdicts.values()) > 3_000
+    assert outcome.logged > 3_000
+    assert sum(outcome.verdicts.values()) > 2_000
     for verdict in ("wrong", "prompt", "joined", "unknown", "registration", "other"):
         assert outcome.verdicts[verdict] > 50, verdict
     for lines in (outcome.pinban, outcome.pexapp):

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,11 @@ def user(pid: int) -> int:
 
 
 def name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    """Of a process; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def daemons(host: OneHost, *names: str) -> list[int]:
@@ -99,12 +104,15 @@ def test_without_any_right_a_receiver_does_all_it_does(place: Path) -> None:
         assert "set sysctl net.core.rmem_max=1073741824" in host.receiver.log.read_text()
         host.fail("203.0.113.1", 5)
         host.await_ban("203.0.113.1")
-        os.kill(host.receiver.workers()[0], signal.SIGKILL)
+        before = set(host.receiver.workers())
+        os.kill(min(before), signal.SIGKILL)
         host.receiver.signal(signal.SIGHUP)
         wait_until(lambda: "settings reloaded" in host.receiver.log.read_text(), "the reload")
         host.fail("203.0.113.2", 5)
         host.await_ban("203.0.113.2")
         host.await_well()
+        wait_until(lambda: len(set(host.receiver.workers()) - before) == 2, "there are new workers")
+        wait_until(lambda: not before & set(host.receiver.workers()), "and none of the old ones")
         processes = daemons(host, "pinban-receiver")
         assert len(processes) >= 3
         for pid in processes:
@@ -155,11 +163,15 @@ def test_started_as_root_both_give_up_what_they_do_not_need_and_stay_quick(place
             for pid in pids:
                 assert rights(pid) == dict.fromkeys(KINDS, 0) | dict.fromkeys(KINDS[1:4], kept | NICE)
         for daemon in (receivers[-1:], enforcers[:1]):
-            assert any(is_real_time(thread) for pid in daemon for thread in threads(pid))
+            wait_until(partial(has_quick_thread, daemon), "a thread that is quick")
         assert is_real_time(enforcers[-1]), "the child that changes the sets"
         assert host.enforcer.stop() == 0
         host.namespace.run([*host.enforcer.argv, "--disarm"])
         assert traces(host.namespace) == []
+
+
+def has_quick_thread(pids: list[int]) -> bool:
+    return any(is_real_time(thread) for pid in pids for thread in threads(pid))
 
 
 def threads(pid: int) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 
 from shared.keys import Keys
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.duty import Duty, Load, on_duty
+from tests.lab.duty import PER_SECOND, Duty, Load, on_duty
 from tests.lab.netns import Namespace, unique_prefix
 from tests.lab.process import wait_until
 
@@ -70,8 +70,9 @@ def test_the_ledger_moves_to_another_node_and_nobody_notices(site: Cluster, duty
 
 def test_counters_move_while_they_count_and_each_failure_counts_once(site: Cluster, duty: Duty) -> None:
     def move(load: Load) -> None:
-        slots = {site.slot(f"{{{address}}}") for address in load.strays[-10:]}
-        assert sum(site.move(slot, site.another(slot)) for slot in slots) > len(slots)
+        known, fresh = load.strays[-260:-250], load.strays[-10:]  # those of a moment ago may not be counted yet
+        slots = {site.slot(f"{{{address}}}") for address in (*known, *fresh)}
+        assert sum(site.move(slot, site.another(slot)) for slot in slots) > len(known)
 
     assert lost_under_load(duty, 31, move, "counters moved") == 0
     assert duty.kernel() == duty.ledger()
@@ -85,7 +86,7 @@ def test_the_ledgers_node_dies_and_its_replica_takes_over(site: Cluster, duty: D
         site.servers[host].kill()
         site.await_heir(host)
 
-    assert lost_under_load(duty, 61, kill, "a node killed") <= 2_000 // 10
+    assert lost_under_load(duty, 61, kill, "a node killed") <= PER_SECOND // 4
     assert duty.ledger() <= duty.kernel()
 
 

@@ -84,7 +84,7 @@ def test_what_is_seen_only_by_content_is_mended_by_the_check(place: Site) -> Non
 def test_an_enforcer_at_rest_repairs_nothing(place: Site) -> None:
     """Bans come, end and are lengthened: none of that is taken for a damage."""
     before, logged = repairs(place), len(place.log())
-    place.one_more(4.0, per_s=100, ban_ms=1_500)
+    place.one_more(4.0, per_s=100, ban_ms=3_000)
     wait_until(lambda: len(members(place.namespace)) == BANS, "the short bans are over")
     assert repairs(place) == before
     assert "put back" not in place.log()[logged:]
