@@ -135,7 +135,7 @@ def _ipset_killed(site: Site, target: int) -> Undo:
     enforcer = site.rps[target % len(site.rps)].enforcer
     assert enforcer
     for file in Path(f"/proc/{enforcer.pid}/task").glob("*/children") if enforcer.running else ():
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             for child in file.read_text().split():
                 _signal(int(child), signal.SIGKILL)
     return _nothing
