@@ -91,10 +91,10 @@ def top(config: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"counters": operator.counters(), "rooms": operator.rooms()})
         return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.print(_screen(operator))
+    if not sys.stdout.isatty():  # whatever FORCE_COLOR says: a pipe has no screen, and nobody to press Ctrl-C
+        Console(highlight=False, width=200).print(_screen(operator))
         return
+    console = Console(highlight=False)
     try:
         with Live(_screen(operator), console=console, screen=True, auto_refresh=False) as live:
             for _ in _turns(_TOP_S):

@@ -84,7 +84,15 @@ def test_watch_tells_what_happens_and_what_goes_wrong_until_interrupted(
     assert "Traceback" not in log.read_text()
 
 
-def test_top_tells_who_fails_most_and_which_rooms_are_tried(run: Run, client: redis.Redis) -> None:
+@pytest.mark.parametrize("environment", [{}, {"COLUMNS": "20"}, {"FORCE_COLOR": "1"}], ids=" ".join)
+def test_top_tells_who_fails_most_and_which_rooms_are_tried(
+    run: Run, client: redis.Redis, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and in whole lines, where there is no terminal."""
+    for name in ("COLUMNS", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     client.set("pinban:count:{203.0.113.7}:pin", 3, ex=60)
     client.set("pinban:count:{203.0.113.8}:pin", 4, ex=60)
     client.zadd("{pinban}:rooms", {"meet.alice": 1, "meet.bob": 2, "gone": 3})
