@@ -46,9 +46,9 @@ _HEADER_BYTES = 4096
 
 
 class Row:
-    """Numbers that change together: who reads after a crash sees all of a change or none of it.
+    """Numbers that change together: whoever reads, also after a crash, sees all of a change or none of it.
 
-    Two copies and a word that says which one holds.
+    Two copies, after a word that counts the changes: it says which of them holds, and whether it did while it was read.
     """
 
     def __init__(self, words: memoryview, names: Sequence[str]) -> None:
@@ -57,22 +57,29 @@ class Row:
 
     def read(self) -> dict[str, int]:
         """The numbers as of the last commit."""
-        return dict(zip(self._names, self._copy(self._words[0]), strict=True))
+        return dict(zip(self._names, self._held(), strict=True))
 
     def get(self, name: str) -> int:
         """One number as of the last commit."""
-        return int(self._copy(self._words[0])[self._names.index(name)])
+        return self._held()[self._names.index(name)]
 
     def commit(self, added: Mapping[str, int]) -> None:
         """Add to some of the numbers, all at once."""
-        spare = 1 - self._words[0]
-        old, new = self._copy(1 - spare), self._copy(spare)
+        commits = self._words[0]
+        old, new = self._copy(commits), self._copy(commits + 1)
         for index, name in enumerate(self._names):
             new[index] = old[index] + added.get(name, 0)
-        self._words[0] = spare
+        self._words[0] = commits + 1
 
-    def _copy(self, which: int) -> memoryview:
-        start = 1 + which * len(self._names)
+    def _held(self) -> list[int]:
+        while True:
+            commits = self._words[0]
+            numbers: list[int] = self._copy(commits).tolist()
+            if self._words[0] == commits:  # else another process may have written into what we read
+                return numbers
+
+    def _copy(self, commits: int) -> memoryview:
+        start = 1 + commits % 2 * len(self._names)
         return self._words[start : start + len(self._names)]
 
 

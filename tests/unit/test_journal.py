@@ -94,6 +94,24 @@ def test_a_commit_cut_short_at_any_line_is_whole_or_never_was() -> None:
     assert line > 10
 
 
+def test_who_reads_while_another_process_commits_sees_whole_changes(journal: Journal) -> None:
+    row = journal.slots[0].intake
+
+    def commit(child: Child) -> None:
+        child.tell()
+        while True:
+            row.commit(dict.fromkeys(INTAKE, 1))
+
+    child = Child(commit)
+    child.wait_told()
+    try:
+        seen = [row.read() for _ in range(50_000)]
+    finally:
+        child.kill()
+    assert len({each["received"] for each in seen}) > 10, "there were changes"
+    assert all(len(set(each.values())) == 1 for each in seen)
+
+
 def test_failures_wait_in_order_until_they_are_settled(slot: Slot) -> None:
     slot.commit({}, [b"one", b"two", b"three"])
     assert slot.waiting == 3
