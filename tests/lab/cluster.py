@@ -94,6 +94,9 @@ class Cluster:
         for host in (target, source, *self.servers):
             if self._is_master(host):
                 self.ask(host, "CLUSTER", "SETSLOT", str(slot), "NODE", self._id(target))
+        # The target has taken a new epoch by what it knew. If the next one did before it heard of that, two nodes could
+        # each say for ever that the other one has the slot.
+        wait_until(lambda: len(set(map(self._epoch, self.servers))) == 1, "all know of it", PATIENCE_S)
         return moved
 
     def move(self, slot: int, target: str) -> int:
@@ -131,6 +134,9 @@ class Cluster:
     def _facts(self, host: str, *words: str) -> Mapping[str, str]:
         text: bytes = self.ask(host, *words)
         return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+
+    def _epoch(self, host: str) -> str:
+        return self._facts(host, "CLUSTER", "INFO")["cluster_current_epoch"]
 
     def _serves_all(self, host: str) -> bool:
         facts = self._facts(host, "CLUSTER", "INFO")
