@@ -11,14 +11,14 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 
 from pinban.acl import file_of, hashes_of, users
 from pinban.chronicle import Chronicle, Row, sentence
 from pinban.operator import Operator
 from pinban.options import as_json_option, reported
-from pinban.tables import print_json, print_table, table_of
+from pinban.tables import console, print_json, print_table, table_of
 from shared.configuration import DEFAULT_FILE, load, secret_of
 from shared.durations import Milliseconds
 from shared.errors import StoreError
@@ -92,11 +92,10 @@ def top(config: str | None, as_json: bool) -> None:
         print_json({"counters": operator.counters(), "rooms": operator.rooms()})
         return
     if not sys.stdout.isatty():  # whatever FORCE_COLOR says: a pipe has no screen, and nobody to press Ctrl-C
-        Console(highlight=False, width=200).print(_screen(operator))
+        console().print(_screen(operator))
         return
-    console = Console(highlight=False)
     try:
-        with Live(_screen(operator), console=console, screen=True, auto_refresh=False) as live:
+        with Live(_screen(operator), console=console(), screen=True, auto_refresh=False) as live:
             for _ in _turns(_TOP_S):
                 live.update(_screen(operator), refresh=True)
     except KeyboardInterrupt:

@@ -32,9 +32,12 @@ def print_json(value: object) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
     """Rows under bold headings, or what to say when there is none."""
-    # To a file or pipe: whole lines, whatever their length.
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(table_of(columns, rows, empty))
+    console().print(table_of(columns, rows, empty))
+
+
+def console() -> Console:
+    """Standard output; to a file or pipe whole lines, whatever their length."""
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> Table | str:

@@ -18,7 +18,7 @@ from tests.lab.accounts import arrived, totals, unbalanced
 from tests.lab.datagrams import Sender, failure
 from tests.lab.kernel import members, timeouts
 from tests.lab.lab import ReverseProxy
-from tests.lab.process import LabError, wait_until
+from tests.lab.process import LabError, lasts, wait_until
 from tests.lab.views import await_ban, node, operate
 
 #: After the last fault kernel and ledger must be equal: 7 s to notice, and a resync, s.
@@ -67,7 +67,7 @@ def _live_through(
     began = time.monotonic()
     try:
         _suffer(site, schedule, began, say)
-        time.sleep(max(began + seconds - time.monotonic(), 0))
+        lasts(seconds, began)
     finally:
         traffic.stop()
     say(f"{time.monotonic() - began:7.1f} s  all is healed; now the books")
@@ -89,9 +89,9 @@ def _suffer(site: Site, schedule: list[Fault], began: float, say: Callable[[str]
     def until(at_s: float) -> None:
         while ends and ends[0][0] <= at_s:
             due, undo = ends.pop(0)
-            time.sleep(max(began + due - time.monotonic(), 0))
+            lasts(due, began)
             undo()
-        time.sleep(max(began + at_s - time.monotonic(), 0))
+        lasts(at_s, began)
 
     for fault in schedule:
         until(fault.at_s)

@@ -13,13 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.docker.engine import DIRECTORY, Engine, enter_empty_network, locked_packages, make_base_image
 from tests.docker.site import build_images, print_sizes
-from tests.lab.process import LabError
+from tests.lab.process import LabError, wait_until
 
 #: Directories and control groups of ours begin with this and the id of the process that will remove them.
 OURS = "pinban-docker-"
@@ -58,17 +60,16 @@ def outside(arguments: list[str]) -> int:
 
 def clean(name: str) -> None:
     """Remove the control groups and the directory of this name; the processes in them are dead or dying."""
-    deadline = time.monotonic() + 10
     groups = [group for top in Path("/sys/fs/cgroup").glob(f"**/{name}") for group in (*top.rglob("*/"), top)]
     for group in sorted(groups, key=lambda path: -len(path.parts)):
-        while group.exists():
-            try:
-                group.rmdir()
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        wait_until(partial(is_removed, group), f"{group} is empty")
     shutil.rmtree(Path("/var/tmp", name), ignore_errors=True)
+
+
+def is_removed(group: Path) -> bool:
+    with suppress(OSError):
+        group.rmdir()
+    return not group.exists()
 
 
 def inside(directory: Path, arguments: list[str]) -> int:

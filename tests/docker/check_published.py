@@ -59,7 +59,7 @@ class Edge:
             "PINBAN_SETTINGS": f"{at}/rp.toml",
             "PINBAN_PASSWORD_FILE": f"{at}/password",
         }
-        argv = [*self.engine.compose(), "-p", "edge", "-f", "compose.rp.yaml", *words]
+        argv = [*self.engine.compose, "-p", "edge", "-f", "compose.rp.yaml", *words]
         self.engine.run(argv, environment=environment)
 
     def enforcer(self) -> str:

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from tests.lab.netns import CLONE_NEWNET
@@ -66,10 +66,15 @@ class Engine:
         """What a docker command prints; LabError with its errors if it fails."""
         return self.run(["docker", *words]).stdout.strip()
 
+    @cached_property
+    def has_plugin(self) -> bool:
+        """Whether compose is Docker's plugin; else it is the program `docker-compose` of before."""
+        return self.run(["docker", "compose", "version"], check=False).returncode == 0
+
+    @property
     def compose(self) -> list[str]:
-        """Docker's compose: the plugin, or the program `docker-compose` of before, for hosts that have no other."""
-        has_plugin = self.run(["docker", "compose", "version"], check=False).returncode == 0
-        return ["docker", "compose"] if has_plugin else ["docker-compose"]
+        """The words that compose is called by."""
+        return ["docker", "compose"] if self.has_plugin else ["docker-compose"]
 
     def container(self, project: str, service: str) -> str:
         """The id of a service's container, whatever this compose names it; "" when there is none."""

@@ -39,7 +39,7 @@ def compose(engine: Engine, *words: str, check: bool = True) -> subprocess.Compl
     override = engine.directory / "override.yaml"
     override.write_text(OVERRIDE)
     files = ["-f", "compose.yaml", "-f", str(override)]
-    return engine.run([*engine.compose(), "-p", PROJECT, *files, *words], check=check)
+    return engine.run([*engine.compose, "-p", PROJECT, *files, *words], check=check)
 
 
 def build_images(engine: Engine) -> Iterator[str]:
@@ -73,7 +73,7 @@ class Site:
     def replace(self, *services: str) -> None:
         """New containers for these services alone."""
         # The plugin does so by itself; it would take --no-deps for a change of the service, which the next `up` undoes.
-        alone = [] if "compose" in self._engine.compose() else ["--no-deps"]
+        alone = [] if self._engine.has_plugin else ["--no-deps"]
         self.compose("up", "-d", "--no-build", *alone, "--force-recreate", "-t", "5", *services)
 
     def state(self, service: str) -> dict[str, Any]:

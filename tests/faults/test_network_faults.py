@@ -21,7 +21,6 @@ from tests.faults.tools import (
     ban,
     counted_all,
     ids,
-    lasts,
     ledger_writer,
     logged,
     numbered,
@@ -34,7 +33,7 @@ from tests.lab.daemons import RECEIVER, Receiver, merge
 from tests.lab.datagrams import Sender, failure
 from tests.lab.kernel import members
 from tests.lab.lab import Lab, ReverseProxy
-from tests.lab.process import wait_until
+from tests.lab.process import lasts, wait_until
 from tests.lab.proxy import TcpProxy, UdpProxy, Weather
 from tests.lab.redis_server import RedisServer
 from tests.lab.views import await_ban, counted, ledger, node, number, operate
@@ -167,8 +166,9 @@ def test_a_connection_reset_again_and_again_during_a_burst_misses_no_ban(lab: La
         for n in range(200):
             ban(writer, f"198.51.102.{n + 1}")
             if n % 40 == 0:
+                since = spoken_of(rp)
                 proxy.cut()
-                time.sleep(0.2)
+                await_said(rp.enforcer, "follows the ledger", since)
         agree(lab)
         wait_until(lambda: number(lab.redis, rp.host.name, "resyncs") > before, "it is visible")
 

@@ -16,6 +16,7 @@ import redis
 from shared.addresses import Network
 from tests.faults.tools import (
     HEALED_S,
+    NOTICED_S,
     agree,
     await_said,
     ban,
@@ -38,7 +39,7 @@ from tests.lab.datagrams import Sender, failure
 from tests.lab.kernel import members, timeouts, traces
 from tests.lab.lab import Lab
 from tests.lab.netns import ip
-from tests.lab.process import wait_until
+from tests.lab.process import lasts, wait_until
 from tests.lab.views import await_ban, guesses, ledger, new_source, node, operate
 from tests.redis.conftest import plain
 
@@ -153,6 +154,7 @@ def test_a_stopped_enforcer_drops_on_and_catches_up(lab: Lab) -> None:
         ban(writer, "192.0.2.20")
         agree(lab)
         stop_all([rp.enforcer.pid])
+        stopped = time.monotonic()
         try:
             for n in range(100):
                 ban(writer, f"198.51.120.{n + 1}")
@@ -161,7 +163,7 @@ def test_a_stopped_enforcer_drops_on_and_catches_up(lab: Lab) -> None:
             ends = time.monotonic() + 60
             wait_until(lambda: "198.51.120.100" in members(lab.rps[1].host.namespace), "the other is not held up", 3)
             assert "192.0.2.20" in members(rp.host.namespace)
-            time.sleep(7)
+            lasts(NOTICED_S, stopped)
         finally:
             continue_all([rp.enforcer.pid])
     agree(lab, HEALED_S)

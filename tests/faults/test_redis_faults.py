@@ -21,7 +21,6 @@ from tests.faults.tools import (
     ban,
     counted_all,
     ids,
-    lasts,
     ledger_writer,
     logged,
     numbered,
@@ -33,7 +32,7 @@ from tests.lab.accounts import counted_ids, totals
 from tests.lab.datagrams import Sender, failure
 from tests.lab.kernel import members
 from tests.lab.lab import Lab
-from tests.lab.process import wait_until
+from tests.lab.process import lasts, wait_until
 from tests.lab.views import await_ban, ledger, node, number, operate
 
 #: Longest that the thread which reads the sockets may be away from them, s.

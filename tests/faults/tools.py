@@ -138,8 +138,3 @@ def reroute(process: Process, old: str, new: str) -> None:
     process.stop()
     file.write_text(text.replace(old, new))
     process.start()
-
-
-def lasts(seconds: float, since: float) -> None:
-    """Let a fault last: return so many seconds after `since` of the monotonic clock."""
-    time.sleep(max(since + seconds - time.monotonic(), 0))

@@ -55,6 +55,11 @@ def wait_until(probe: Callable[[], bool], what: str, seconds: float = PATIENCE_S
         time.sleep(POLL_S)
 
 
+def lasts(seconds: float, since: float) -> None:
+    """Let a fault last: return so many seconds after `since` of the monotonic clock."""
+    time.sleep(max(since + seconds - time.monotonic(), 0))
+
+
 class Process:
     """A program that can be started again under the same name; its output is appended to directory/name.log."""
 
