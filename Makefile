@@ -40,7 +40,7 @@ bench-bans: setup
 	@.venv/bin/python -m bench.bans
 
 ground: setup
-	@.venv/bin/python -m tests.ground $(ARGS)
+	@.venv/bin/python -m tests.ground_truth $(ARGS)
 
 fuzz: setup
 	@.venv/bin/python -m tests.fuzz $(ARGS)

@@ -33,12 +33,11 @@ from typing import Any
 import msgspec
 
 from bench.latency import percentile
-from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
 from shared.events import Beat, Stamp, encode
-from shared.keys import Keys
+from shared.ledger import Ledger, NewBan
 from shared.settings import Redis, Settings
-from shared.store import now_ms
+from shared.store import Keys, now_ms
 from tests.lab.daemons import COMMON, Enforcer, enforcer_settings, merge
 from tests.lab.kernel import Peephole, members
 from tests.lab.machine import machine

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from receiver.rulebook import Rulebook
+from receiver.lines import Rulebook
 from shared.settings import Settings
 from tests.lab.machine import machine
 

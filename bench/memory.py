@@ -22,8 +22,8 @@ from pathlib import Path
 import msgspec
 import redis
 
-from receiver.counts import Counts
 from receiver.failures import Failure
+from receiver.store import Counts
 from shared.addresses import Network
 from shared.settings import Redis, Settings
 from tests.lab.machine import machine
@@ -33,7 +33,7 @@ from tests.lab.redis_server import RedisServer
 #: What must hold, bytes an address.
 LIMIT = 450
 
-#: Failures counted in one round trip, as in receiver/counter.py.
+#: Failures counted in one round trip, as in receiver/counting.py.
 _BATCH = 512
 
 _FIRST = int(IPv4Address("100.64.0.0"))

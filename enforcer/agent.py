@@ -13,14 +13,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from enforcer.desired import Desired
 from enforcer.firewall import Firewall, Room
-from enforcer.ledger import Snapshot
 from enforcer.position import Position, Step
 from enforcer.reconcile import SLACK_MS, Plan, plan
+from enforcer.snapshot import Snapshot
 from shared.addresses import Network
-from shared.allow import AllowList
 from shared.durations import Milliseconds
 from shared.errors import DecodeError, FirewallError
 from shared.events import Ban, Event, Unban, decode
+from shared.ledger import AllowList
 from shared.logs import Sparingly
 
 #: A look from afar does not wait longer for a change that is under way, s: taking over a whole ledger takes seconds.

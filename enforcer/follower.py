@@ -14,15 +14,13 @@ import time
 import redis
 
 from enforcer.agent import Agent
-from enforcer.ledger import read_snapshot
+from enforcer.snapshot import read_snapshot
 from shared.errors import DecodeError, FirewallError, StoreError
 from shared.events import decode
-from shared.keys import Keys
+from shared.host import be_quick
 from shared.logs import Sparingly
-from shared.sentinel import ASK_EVERY_S, left_behind
 from shared.settings import Settings
-from shared.store import connect, translated
-from shared.urgency import be_quick
+from shared.store import ASK_EVERY_S, Keys, connect, left_behind, translated
 
 #: Beats come every two seconds; after this long without one the connection is not believed any more, s.
 SILENCE_S = 6.0

@@ -12,23 +12,30 @@ import time
 from pathlib import Path
 
 from enforcer.agent import Agent
-from enforcer.beats import Beats
-from enforcer.firewall import Firewall
-from enforcer.firewall.choose import Choice, decide, hand_over, iptables_traces, look, nftables_traces
-from enforcer.firewall.dry_run import DryRunFirewall
-from enforcer.firewall.iptables import IptablesFirewall, load_modules
-from enforcer.firewall.nftables import NftablesFirewall
-from enforcer.firewall.nftables_watch import NftWatch
+from enforcer.firewall import (
+    Choice,
+    DryRunFirewall,
+    Firewall,
+    IptablesFirewall,
+    NftablesFirewall,
+    NftWatch,
+    decide,
+    hand_over,
+    iptables_traces,
+    load_modules,
+    look,
+    nftables_traces,
+)
 from enforcer.follower import Follower
-from enforcer.keeper import Keeper
+from enforcer.maintenance import Keeper
+from enforcer.probes import Beats
 from enforcer.service import Service
 from shared import logs
-from shared.configuration import load
 from shared.errors import PinbanError
-from shared.privileges import CAP_NET_ADMIN, CAP_NET_RAW, keep_only
-from shared.secure import check_secrets
-from shared.settings import Settings
-from shared.spared import Spared, names_of
+from shared.exempt import Spared, names_of
+from shared.host import CAP_NET_ADMIN, CAP_NET_RAW, keep_only
+from shared.settings import Settings, load
+from shared.store import check_secrets
 
 #: A thread that has not come round for this long is stuck, s; a lock of the tables is waited for twice 20 s.
 STUCK_S = 90.0

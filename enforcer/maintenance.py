@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from enforcer.agent import Agent
-from enforcer.beats import Beats
 from enforcer.firewall import Room
 from enforcer.follower import Follower
+from enforcer.probes import Beats
 from shared.errors import FirewallError, StoreError
 from shared.logs import Sparingly
 from shared.nodes import NodeWriter

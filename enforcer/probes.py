@@ -11,8 +11,8 @@ import secrets
 import threading
 from contextlib import closing
 
-from shared.beats import TOGETHER, Beat, BeatUrl, parse_beat_url
 from shared.clock import RedisClock
+from shared.probe import TOGETHER, Beat, BeatUrl, parse_beat_url
 from shared.settings import Settings
 
 #: Longest wait for nginx, s. It answers from its configuration, in a millisecond.

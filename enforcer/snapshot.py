@@ -13,12 +13,11 @@ from typing import Any
 import redis
 
 from shared.addresses import Network, parse_network
-from shared.allow import Entry, decode_entries
 from shared.errors import AddressError, StoreError
 from shared.events import LONGEST_BAN_MS, Stamp
-from shared.keys import Keys
+from shared.ledger import Entry, decode_entries
 from shared.settings import Settings
-from shared.store import translated
+from shared.store import Keys, translated
 
 #: Bans read in one round trip. Redis serves nobody else for the 2 ms that it needs for so many.
 PAGE = 5_000

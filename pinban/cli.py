@@ -11,12 +11,11 @@ import click
 from rich.console import Console
 
 from pinban.commands import acl, check, doctor, history, top, watch
-from pinban.operator import Operator
+from pinban.deployment import Operator
 from pinban.options import Length, as_json_option, reported
 from pinban.tables import evidence_of, print_json, print_table, show_allowed, show_status, styled
-from shared.configuration import load
 from shared.durations import Milliseconds
-from shared.settings import Settings
+from shared.settings import Settings, load
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -184,9 +183,9 @@ def counters(config: str | None, limit: int, as_json: bool) -> None:
 @reported
 def explain(config: str | None, file: BinaryIO, as_json: bool) -> None:
     """Tell what each line of FILE means; standard input by default. Needs no Redis."""
-    from pinban import explain as explaining  # noqa: PLC0415  it loads the engine of rules of one's own
+    from pinban.replay import explained, summary  # noqa: PLC0415  it loads the engine of rules of one's own
 
-    rows = explaining.explained(file, _settings(config))
+    rows = explained(file, _settings(config))
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
@@ -200,7 +199,7 @@ def explain(config: str | None, file: BinaryIO, as_json: bool) -> None:
         ],
         "no line",
     )
-    click.echo(explaining.summary(found))
+    click.echo(summary(found))
 
 
 @main.command("import-fail2ban")
@@ -249,6 +248,6 @@ def replay(  # an option each
 @reported
 def run(config: str | None) -> None:
     """Run everything on this host, in the foreground, on an embedded store."""
-    from pinban.run import run_all  # noqa: PLC0415  the operator's commands need none of it
+    from pinban.local import run_all  # noqa: PLC0415  the operator's commands need none of it
 
     sys.exit(run_all(config))

@@ -12,19 +12,16 @@ import threading
 import time
 from dataclasses import replace
 
-from receiver.breaker import Breaker
-from receiver.counts import Counts, expired
 from receiver.failures import Counted, Failure, unpack
-from receiver.journal import Journal, Slot
-from receiver.ledger import Ledger, NewBan
-from receiver.rooms import Rooms
+from receiver.spool import Journal, Slot
+from receiver.store import Breaker, Counts, Rooms, expired
 from receiver.verdict import HOT, Verdict, bantime_ms, decide
 from shared.durations import Milliseconds
 from shared.errors import StoreError
+from shared.host import be_quick
+from shared.ledger import Ledger, NewBan
 from shared.logs import Sparingly
-from shared.rules import LONG, Rule
-from shared.settings import Settings
-from shared.urgency import be_quick
+from shared.settings import LONG, Rule, Settings
 
 #: Failures counted in one round trip at most.
 _BATCH = 512

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from socket import socket
 
-from receiver.journal import Journal
-from receiver.rulebook import Rulebook
+from receiver.lines import Rulebook
 from receiver.sockets import check_free, open_sockets
+from receiver.spool import Journal
 from shared.settings import Settings
 
 #: Enough for two generations of the most workers there may be, beside each other during a reload, and for slots that

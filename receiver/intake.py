@@ -12,19 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from socket import socket
 
-from receiver.classes import Class, Line
-from receiver.counter import Counter
+from receiver.counting import Counter
 from receiver.failures import Failure, pack
-from receiver.inbox import sender_address
-from receiver.journal import Journal, Slot
-from receiver.rulebook import Rulebook
+from receiver.lines import Class, Line, Rulebook
+from receiver.spool import Journal, Slot, sender_address
 from shared.addresses import NetworkSet, parse_network
-from shared.beats import Beat
 from shared.errors import AddressError
+from shared.exempt import Spared
+from shared.host import be_ordinary, be_quick
 from shared.logs import Sparingly
+from shared.probe import Beat
 from shared.settings import Settings
-from shared.spared import Spared
-from shared.urgency import be_ordinary, be_quick
 
 #: How often the sockets are looked at although nothing woke us: another worker may have slept on its wake-up, s.
 _GLANCE_S = 0.2

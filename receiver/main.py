@@ -8,15 +8,14 @@ import sys
 
 from gunicorn.app.base import BaseApplication
 
-from receiver.rulebook import Rulebook
-from receiver.station import Station, open_station
+from receiver.inherited import Station, open_station
+from receiver.lines import Rulebook
 from receiver.worker import Health, IngestWorker
 from shared import logs
-from shared.configuration import load
 from shared.errors import SettingsError
-from shared.privileges import keep_only
-from shared.secure import check_secrets
-from shared.settings import Settings
+from shared.host import keep_only
+from shared.settings import Settings, load
+from shared.store import check_secrets
 
 #: Threads that answer HTTP in each worker; a slow client occupies one for as long as it likes.
 _HTTP_THREADS = 4

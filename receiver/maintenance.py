@@ -13,20 +13,19 @@ from importlib.metadata import version
 
 import redis
 
-from receiver.beats import Watch
-from receiver.counter import Counter
-from receiver.ingest import Ingest, Sorter, recover
-from receiver.ledger import Ledger
-from receiver.rooms import Rooms
+from receiver.counting import Counter
+from receiver.inherited import Station
+from receiver.intake import Ingest, Sorter, recover
+from receiver.probes import Watch
 from receiver.sockets import kernel_drops
-from receiver.station import Station
-from shared.allow import AllowList, read_allow
+from receiver.store import Rooms
 from shared.errors import StoreError
+from shared.exempt import Spared
+from shared.ledger import AllowList, Ledger, read_allow
 from shared.logs import Sparingly
-from shared.memory import losses, read_memory
 from shared.nodes import NodeWriter
 from shared.settings import Settings
-from shared.spared import Spared
+from shared.store import losses, read_memory
 
 _EVERY_S = 1.0
 

@@ -1,6 +1,6 @@
 """The datagram sockets: bound once, in the arbiter, and inherited by every worker, so that none loses what is queued.
 
-Binding and measuring only; what arrives is read by receiver/ingest.py.
+Binding and measuring only; what arrives is read by receiver/intake.py.
 """
 
 from __future__ import annotations

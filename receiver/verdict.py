@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from receiver.failures import Counted
 from shared.addresses import Network
-from shared.rules import LONG, Rule
+from shared.settings import LONG, Rule
 
 #: A ban's time doubles so often at most; more would only make numbers long.
 _DOUBLINGS = 20

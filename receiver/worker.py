@@ -12,17 +12,15 @@ from gunicorn.workers import base
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.workertmp import WorkerTmp
 
-from receiver.beats import Beats, Watch
-from receiver.breaker import Breaker
-from receiver.counter import Counter
-from receiver.counts import Counts
-from receiver.ingest import Ingest, Sorter
-from receiver.keeper import Keeper, Learned, moving
-from receiver.ledger import Ledger
-from receiver.mailer import Mailer
-from receiver.rooms import Rooms
-from receiver.station import Station
-from shared.spared import Spared, names_of
+from receiver.counting import Counter
+from receiver.inherited import Station
+from receiver.intake import Ingest, Sorter
+from receiver.mail import Mailer
+from receiver.maintenance import Keeper, Learned, moving
+from receiver.probes import Beats, Watch
+from receiver.store import Breaker, Counts, Rooms
+from shared.exempt import Spared, names_of
+from shared.ledger import Ledger
 from shared.store import HASTY_S, connect
 
 #: A thread that has not come round for this long is stuck, s: the heartbeat stops and the arbiter replaces the worker.

@@ -9,10 +9,6 @@ class SettingsError(PinbanError):
     """A setting is missing, unknown or out of range; names the file, the key, the value and the remedy."""
 
 
-class FailregexError(SettingsError):
-    """A pattern of a user's rule cannot be matched in linear time, or is none; names it, the reason and the remedy."""
-
-
 class AddressError(PinbanError, ValueError):
     """A text is no address or network that pinban counts."""
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import redis
 
 from shared.clock import RedisClock
-from shared.keys import Keys
+from shared.clock_steps import Steps
 from shared.settings import Settings
-from shared.steps import Steps
-from shared.store import now_ms, translated, understood
+from shared.store import Keys, now_ms, translated, understood
 
 #: A node that was silent for longer is not alive, ms. They write every second or two.
 ALIVE_MS = 7_000

@@ -16,7 +16,7 @@ import msgspec
 #: (ECONNREFUSED); so that this is no client's line, a second beat follows the first.
 TOGETHER = 2
 
-#: Of a path: the RP's name as in shared/settings.py, the instance as secrets.token_hex(4) makes it, and two numbers
+#: Of a path: the RP's name as the setting enforcer.node, the instance as secrets.token_hex(4) makes it, and two numbers
 #: that Lua's doubles hold exactly.
 _PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})/([0-9a-f]{8})/([0-9]{1,12})/([0-9]{1,14})", re.ASCII)
 

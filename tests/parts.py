@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import redis
 
-from receiver.breaker import Breaker
-from receiver.counter import Counter
-from receiver.counts import Counts
-from receiver.ingest import Sorter
-from receiver.journal import Journal
-from receiver.ledger import Ledger
-from receiver.rooms import Rooms
-from receiver.rulebook import Rulebook
-from shared.settings import Settings
-from shared.spared import Spared
+from receiver.counting import Counter
+from receiver.intake import Sorter
+from receiver.lines.rulebook import Rulebook
+from receiver.spool.slots import Journal
+from receiver.store.counters import Counts
+from receiver.store.doubt import Breaker
+from receiver.store.rooms import Rooms
+from shared.exempt.exemptions import Spared
+from shared.ledger.bans import Ledger
+from shared.settings.schema import Settings
 
 
 def sorter_of(settings: Settings) -> Sorter:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from enforcer.firewall import Firewall
-from enforcer.firewall import nftables_netlink as nl
-from enforcer.firewall.nftables_ruleset import Standing, hooks_of, read
+from enforcer.firewall import netlink as nl
+from enforcer.firewall.nftables import Standing, hooks_of, read
+from enforcer.firewall.port import Firewall
 from enforcer.reconcile import Plan
 from shared.errors import FirewallError
 

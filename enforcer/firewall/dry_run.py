@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 
-from enforcer.firewall import Room
+from enforcer.firewall.port import Room
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, Plan
 from shared.addresses import Network, parse_network
 from shared.errors import AddressError, FirewallError

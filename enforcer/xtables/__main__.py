@@ -2,7 +2,7 @@
 
     request (JSON, stdin) -> converge each family under the xtables lock -> reply (one JSON line, stdout)
 
-It runs in a child process of its own (`python -m enforcer.firewall.xtables`), because iptc puts a pipe in the place of
+It runs in a child process of its own (`python -m enforcer.xtables`), because iptc puts a pipe in the place of
 stdout while it reads rules, keeps its tables for the life of the process, and has been seen to crash. The request is
 {"verb": "install" or "disarm", "chain", "set": {"4", "6"}, "chains": [...], "ports": [...] or "all", "protocol",
 "action", "families": [4, 6]}; the reply {"mended": [...], "warnings": [...]} or {"error": "..."}.
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from enforcer.firewall.rules import Family, RefusedError
+from enforcer.xtables.rules import Family, RefusedError
 
 
 def prepare_import() -> None:

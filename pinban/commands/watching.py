@@ -14,16 +14,14 @@ import click
 from rich.console import Group
 from rich.live import Live
 
-from pinban.acl import file_of, hashes_of, users
-from pinban.chronicle import Chronicle, Row, sentence
-from pinban.operator import Operator
+from pinban.deployment import Operator, file_of, hashes_of, users
 from pinban.options import as_json_option, reported
 from pinban.tables import console, print_json, print_table, table_of
-from shared.configuration import DEFAULT_FILE, load, secret_of
 from shared.durations import Milliseconds
 from shared.errors import StoreError
-from shared.secure import check_secrets
-from shared.store import PATIENT_S, connect
+from shared.ledger import Chronicle, Row, sentence
+from shared.settings import DEFAULT_FILE, load, secret_of
+from shared.store import PATIENT_S, check_secrets, connect
 
 #: How often new entries of the history are looked for, and how often the screen of `top` is drawn anew, s.
 _WATCH_S, _TOP_S = 0.5, 2.0
@@ -107,7 +105,7 @@ def top(config: str | None, as_json: bool) -> None:
 @reported
 def check(config: str | None) -> None:
     """Read the settings, all patterns and secrets, and say whether a daemon would start with them."""
-    from receiver.rulebook import Rulebook  # noqa: PLC0415  it loads the engine of rules of one's own
+    from receiver.lines import Rulebook  # noqa: PLC0415  it loads the engine of rules of one's own
 
     settings = load(config)
     Rulebook(settings)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from shared.errors import PinbanError
-from shared.keys import Keys
+from shared.store import Keys
 
 #: What shows who we are, whether Redis lives, and where it is when there are several. CLIENT SETINFO is left out: a
 #: Redis before 7.2 does not start with it in the file, and redis-py takes no for an answer.

@@ -9,22 +9,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pinban.health import notes, numbers, problems, tripped
-from pinban.person import whoami
-from receiver.beats import read_routes
-from receiver.breaker import Breaker
-from receiver.counts import Counts
-from receiver.ledger import Ledger, NewBan
+from pinban.deployment.problems import notes, numbers, problems, tripped
+from pinban.deployment.user import whoami
+from receiver.probes import read_routes
+from receiver.store import Breaker, Counts
 from shared.addresses import Network, NetworkSet, counted_network, parse_network
-from shared.allow import AllowList, Entry, read_allow
 from shared.errors import AddressError, PinbanError
-from shared.keys import Keys
-from shared.memory import losses, read_memory
+from shared.exempt import Spared, names_of
+from shared.ledger import AllowList, Entry, Ledger, NewBan, read_allow
 from shared.nodes import read_nodes
-from shared.secure import check_secrets
 from shared.settings import Settings
-from shared.spared import Spared, names_of
-from shared.store import PATIENT_S, connect, now_ms, translated, understood
+from shared.store import PATIENT_S, Keys, check_secrets, connect, losses, now_ms, read_memory, translated, understood
 
 Row = dict[str, Any]
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from receiver.routes import Route, faults, never_answered
+from receiver.probes import Route, faults, never_answered
+from shared.clock_steps import STEP_MS
 from shared.durations import Milliseconds
 from shared.nodes import Node
-from shared.steps import STEP_MS
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 

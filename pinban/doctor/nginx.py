@@ -12,7 +12,7 @@ from typing import Any
 
 import crossplane
 
-from pinban.findings import Finding
+from pinban.doctor.finding import Finding
 
 #: Blocks that inherit what stands above them.
 _BLOCKS = ("http", "server", "location", "if", "limit_except")

@@ -1,4 +1,4 @@
-"""A fail2ban filter with the parameters a jail gives it: its patterns, ready for receiver/failregex.py. Reads files."""
+"""A fail2ban filter with the parameters of a jail: its patterns as receiver.failregex takes them. Reads files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pinban.fail2ban_files import Config, with_tags
+from pinban.fail2ban.files import Config, with_tags
 from receiver.failregex import patterns_of
 
 #: What a filter says that a rule of ours can say, too.

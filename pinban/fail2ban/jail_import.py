@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pinban.fail2ban_files import Config, listed, with_options
-from pinban.fail2ban_filters import FilterFile, Patterns
-from pinban.fail2ban_jails import Jail, enforcer_of, ignored_by, left_out, limits_of
-from pinban.fail2ban_mail import mail_of
-from pinban.fail2ban_values import toml_key, toml_lines
-from receiver.failregex import compile_filter
-from shared.errors import FailregexError, SettingsError
-from shared.rules import BUILT_IN, LONG
+from pinban.fail2ban.files import Config, listed, with_options
+from pinban.fail2ban.filters import FilterFile, Patterns
+from pinban.fail2ban.jails import Jail, enforcer_of, ignored_by, left_out, limits_of
+from pinban.fail2ban.mail import mail_of
+from pinban.fail2ban.values import toml_key, toml_lines
+from receiver.failregex import FailregexError, compile_filter
+from shared.errors import SettingsError
+from shared.settings import BUILT_IN, LONG
 
 #: What fail2ban's own jail.conf says, for jails whose jail.conf is not at hand.
 _STOCK = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from pinban.fail2ban_files import Config, is_true, listed, words_of
-from pinban.fail2ban_values import MOST_PORTS, duration, network_of, ports_of, seconds_of, toml_text
+from pinban.fail2ban.files import Config, is_true, listed, words_of
+from pinban.fail2ban.values import MOST_PORTS, duration, network_of, ports_of, seconds_of, toml_text
 from shared.errors import AddressError, SettingsError
 from shared.settings import parse_ignored
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pinban.fail2ban_files import listed, words_of
-from pinban.fail2ban_jails import Jail
-from pinban.fail2ban_values import toml_text
+from pinban.fail2ban.files import listed, words_of
+from pinban.fail2ban.jails import Jail
+from pinban.fail2ban.values import toml_text
 
 #: The actions that mail: action_mw, action_mwl, action_cf_mwl, and mail-whois, sendmail-whois and the like themselves.
 _MAILS = re.compile(r"action_\w*mwl?\b|\b(?:send)?mail\b", re.IGNORECASE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from pinban.processes import start
+from pinban.local.processes import start
 from shared.errors import PinbanError
 
 #: How long the server may load its data before it answers, s.

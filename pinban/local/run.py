@@ -13,12 +13,11 @@ import sysconfig
 from contextlib import ExitStack
 from pathlib import Path
 
-from pinban.embedded import EmbeddedStore
-from pinban.processes import start, stop
+from pinban.local.embedded import EmbeddedStore
+from pinban.local.processes import start, stop
 from shared import logs
-from shared.configuration import load
 from shared.errors import PinbanError
-from shared.settings import Settings
+from shared.settings import Settings, load
 
 #: Bits in CapEff, proc(5): what programming the firewall takes.
 _CAP_NET_ADMIN, _CAP_NET_RAW = 1 << 12, 1 << 13
@@ -97,7 +96,7 @@ def write_nginx_lines(settings: Settings, directory: Path) -> Path:
 
 def snippet() -> Path:
     """Where nginx/pinban.conf lies: in the checkout, or where the package was installed."""
-    here = Path(__file__).resolve().parent.parent / "nginx" / "pinban.conf"
+    here = Path(__file__).resolve().parents[2] / "nginx" / "pinban.conf"
     return here if here.exists() else Path(sysconfig.get_path("data")) / "share" / "pinban" / "pinban.conf"
 
 

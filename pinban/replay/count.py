@@ -153,7 +153,7 @@ def replay(events: Iterable[Event], grid: Sequence[Limits], bantime_ms: int) -> 
 def spells(times: Sequence[int], limits: Limits, bantime_ms: int) -> Iterator[Spell]:
     """The bans that failures at these times, in order, lead to.
 
-    As receiver/count.lua and ban.lua have it: a failure counts from its own instant until just before findtime has
+    As receiver.store counts and the ledger bans: a failure counts from its own instant until just before findtime has
     passed, a ban stands until just before bantime has passed, what falls into it counts towards no other.
     """
     before = limits.maxretry - 1

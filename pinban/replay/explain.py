@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from receiver.rulebook import Rulebook
+from receiver.lines import Rulebook
 from shared.settings import Settings
 
 

@@ -14,14 +14,11 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from pinban.replay_core import Event
-from receiver.classes import Class
-from receiver.rulebook import Reading, Rulebook
-from receiver.times import line_time, local_time
+from pinban.replay.count import Event
+from receiver.lines import Class, Reading, Rulebook, line_time, local_time
 from shared.addresses import NetworkSet, counted_network
 from shared.errors import AddressError
-from shared.rules import BUILT_IN, Rule
-from shared.settings import Settings, parse_ignored
+from shared.settings import BUILT_IN, Rule, Settings, parse_ignored
 
 #: A whole combined or pexapp line whose request is not POST, or is for no path that has request_token in it. Where a
 #: backslash or a percent sign may spell a letter of either, it is left to the classifier; %40 is the @ of aliases.

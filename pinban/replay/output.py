@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pinban.replay_core import GUESSES_PER_JOIN, Limits, Outcome, Replay, Tried, likely_innocent
-from pinban.replay_lines import Tally
+from pinban.replay.count import GUESSES_PER_JOIN, Limits, Outcome, Replay, Tried, likely_innocent
+from pinban.replay.lines import Tally
 from shared.durations import Milliseconds
 
 _EXPLAINED = (

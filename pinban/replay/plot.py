@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from pinban.replay_core import Limits, Outcome
+from pinban.replay.count import Limits, Outcome
 from shared.durations import Milliseconds
 from shared.errors import PinbanError
 

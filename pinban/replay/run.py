@@ -14,14 +14,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from pinban.replay_core import Event, Limits, replay
-from pinban.replay_files import batches, distinct
-from pinban.replay_lines import RULE, Reader
-from pinban.replay_output import as_object, show, span
+from pinban.replay.count import Event, Limits, replay
+from pinban.replay.files import batches, distinct
+from pinban.replay.lines import RULE, Reader
+from pinban.replay.output import as_object, show, span
 from shared.durations import Milliseconds, parse_duration
 from shared.errors import PinbanError
-from shared.rules import Rule
-from shared.settings import Settings
+from shared.settings import Rule, Settings
 
 #: Around the rule's own limits: 5 in 5m makes 3, 5, 8, 10 and 1m, 5m, 10m, 1h.
 _MAXRETRY_FACTORS = (0.6, 1, 1.6, 2)
@@ -119,7 +118,7 @@ def _drawing(path: Path) -> Callable[..., None]:
     if not path.absolute().parent.is_dir():
         raise PinbanError(f"{path}: there is no directory {path.parent}; make it first")
     try:
-        from pinban.plot import draw  # noqa: PLC0415  half a second, and an extra that few have
+        from pinban.replay.plot import draw  # noqa: PLC0415  half a second, and an extra that few have
     except ImportError as error:
         raise PinbanError("--plot needs matplotlib; install it with: pip install 'pinban[plot]'") from error
     return partial(draw, path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from receiver.failregex_chars import Chars, meet, single, union, without
-from receiver.failregex_syntax import NEVER, Branch, One, Repeat, Seq
+from receiver.failregex.chars import Chars, meet, single, union, without
+from receiver.failregex.syntax import NEVER, Branch, One, Repeat, Seq
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from receiver.failregex_syntax import At, Branch, Condition, Group, Node, Not, One, Repeat, Seq, refusal
+from receiver.failregex.syntax import At, Branch, Condition, Group, Node, Not, One, Repeat, Seq, refusal
 
 #: Which of the groups that conditions ask for have matched.
 _Matched = frozenset[int]

@@ -11,14 +11,14 @@ address of its own finds nothing.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, inet_pton
 
-from receiver.failregex_dates import without_date
-from receiver.failregex_re2 import ALTERNATIVE, Pattern
-from receiver.failregex_syntax import refusal
-from shared.errors import FailregexError
+from receiver.failregex.dates import without_date
+from receiver.failregex.errors import FailregexError
+from receiver.failregex.re2_pattern import ALTERNATIVE, Pattern
+from receiver.failregex.syntax import refusal
 
 #: Groups that hold an address, the most telling first.
 _ADDRESSES = ("ip4", "ip6", "host", "dns", "fid")
@@ -122,7 +122,7 @@ def _found(groups: Mapping[str, str]) -> Found | None:
 def _is_address(text: str) -> bool:
     """Whether the text is an address and not a name; names are not looked up."""
     try:
-        socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
     except (OSError, ValueError):
         return False
     return True

@@ -13,11 +13,11 @@ Where the text behind a run decides and the pattern does not say what it is, the
 
 from __future__ import annotations
 
-from receiver.failregex_avoid import Avoid, borders
-from receiver.failregex_chars import Chars, complement, meet, single, without, word
-from receiver.failregex_conditions import parts_of
-from receiver.failregex_syntax import NEVER, At, Branch, Group, Node, Not, One, Repeat, Seq, refusal
-from receiver.failregex_words import UNKNOWN, UndecidedError, Words, joined, may_stop, otherwise, trie_of, words_of
+from receiver.failregex.avoid import Avoid, borders
+from receiver.failregex.chars import Chars, complement, meet, single, without, word
+from receiver.failregex.conditions import parts_of
+from receiver.failregex.syntax import NEVER, At, Branch, Group, Node, Not, One, Repeat, Seq, refusal
+from receiver.failregex.words import UNKNOWN, UndecidedError, Words, joined, may_stop, otherwise, trie_of, words_of
 
 #: Steps of rewriting; a pattern that takes more would be too large to match with.
 _MOST_STEPS = 2_000

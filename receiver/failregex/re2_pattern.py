@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import re2  # type: ignore[import-untyped]
 
-from receiver.failregex_chars import ASCII_WORD, Chars, complement, only, single, without, word
-from receiver.failregex_conditions import without_conditions
-from receiver.failregex_lookahead import without_lookaheads
-from receiver.failregex_syntax import At, Branch, Group, Node, One, Repeat, Seq, parse, refusal
+from receiver.failregex.chars import ASCII_WORD, Chars, complement, only, single, without, word
+from receiver.failregex.conditions import without_conditions
+from receiver.failregex.lookahead import without_lookaheads
+from receiver.failregex.syntax import At, Branch, Group, Node, One, Repeat, Seq, parse, refusal
 
 #: What a pattern may take, in bytes: re2's own default; sshd's longest takes a tenth.
 MAX_MEMORY = 8 << 20

@@ -1,7 +1,7 @@
 """What a failregex says: fail2ban's tags and Python's grammar, read into a small tree. Pure; matches nothing.
 
 Python's own parser reads the pattern, so every escape, class and flag means what it means to fail2ban; the tree then
-becomes one for re2 (receiver/failregex_rewrite.py), written out by receiver/failregex_re2.py.
+becomes one for re2 (receiver/failregex/lookahead.py), written out by receiver/failregex/re2_pattern.py.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from receiver.failregex_chars import ANY, NEWLINE, Chars, category, complement, single, union
-from shared.errors import FailregexError
+from receiver.failregex.chars import ANY, NEWLINE, Chars, category, complement, single, union
+from receiver.failregex.errors import FailregexError
 
 _parser = importlib.import_module("re._parser")  # typeshed knows neither
 _constants = importlib.import_module("re._constants")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from receiver.failregex_chars import NEWLINE, Chars, complement, meet, only, single, union, without, word
-from receiver.failregex_syntax import At, Branch, Group, Node, One, Repeat, Seq
+from receiver.failregex.chars import NEWLINE, Chars, complement, meet, only, single, union, without, word
+from receiver.failregex.syntax import At, Branch, Group, Node, One, Repeat, Seq
 
 #: What follows is not known: another round of a repetition, say.
 UNKNOWN = At("unknown")

@@ -6,11 +6,12 @@ from enum import StrEnum
 
 import msgspec
 
-from receiver import lines, syslog
-from receiver.paths import LONGEST_ALIAS
+from receiver.lines import formats as lines
+from receiver.lines import syslog
+from receiver.lines.target import LONGEST_ALIAS
 from shared.addresses import IPV6_PREFIX, Network, counted_network
-from shared.beats import Beat, parse_beat
 from shared.errors import AddressError
+from shared.probe import Beat, parse_beat
 from shared.settings import Receiver
 
 

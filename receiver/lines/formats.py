@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from receiver.paths import target_of
+from receiver.lines.target import target_of
 
 #: `"` ends a quoted field and never stands in one: nginx writes \x22 for it.
 _HEAD = re.compile(rb"([^ ]{1,64}) - (.*) \[([^\[\]]{1,64})\] {1,2}", re.DOTALL)

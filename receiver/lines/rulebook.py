@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from receiver import syslog
-from receiver.classes import RULES, Class, Classifier, Line
-from receiver.failregex import Filter, Found, compile_filter, patterns_of
-from receiver.failregex_dates import without_date
-from receiver.failregex_re2 import Pattern
+from receiver.failregex import FailregexError, Filter, Found, Pattern, compile_filter, patterns_of, without_date
+from receiver.lines import syslog
+from receiver.lines.classify import RULES, Class, Classifier, Line
 from shared.addresses import counted_network
-from shared.errors import AddressError, FailregexError, SettingsError
-from shared.rules import BUILT_IN
-from shared.settings import Settings
+from shared.errors import AddressError, SettingsError
+from shared.settings import BUILT_IN, Settings
 
 
 class Reading(msgspec.Struct, frozen=True):

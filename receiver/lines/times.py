@@ -12,12 +12,12 @@ from functools import lru_cache
 
 import msgspec
 
-from receiver import syslog
+from receiver.lines import syslog
 
 #: `$msec`: seconds with three decimals; eleven digits are the year 5138.
 _MSEC = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,9})?", re.ASCII)
 
-#: All of a text line before its first quote, as in receiver/lines.py: the last bracket is nginx's.
+#: All of a text line before its first quote, as in receiver/lines/formats.py: the last bracket is nginx's.
 _HEAD = re.compile(rb"[^ ]{1,64} - .* \[([^\[\]]{1,64})\] {1,2}", re.DOTALL)
 
 #: What follows the request in each text format.
@@ -72,7 +72,7 @@ def _json_time(line: bytes) -> float | None:
     try:
         try:
             v1 = _decode_v1(line)
-        except UnicodeDecodeError:  # see receiver/lines.py: an alias may be no UTF-8
+        except UnicodeDecodeError:  # see receiver/lines/formats.py: an alias may be no UTF-8
             v1 = _decode_v1(line.decode("utf-8", "replace").encode())
     except (msgspec.DecodeError, RecursionError):
         return None

@@ -14,13 +14,11 @@ from typing import Any
 
 import redis
 
-from receiver.letters import TOLD, letter
-from shared.configuration import secret_of
+from receiver.mail.messages import TOLD, letter
 from shared.errors import PinbanError, StoreError
-from shared.keys import Keys
 from shared.logs import Sparingly
-from shared.settings import Mail, Settings
-from shared.store import lua, understood
+from shared.settings import Mail, Settings, secret_of
+from shared.store import Keys, lua, understood
 
 #: How often the history is looked at, s.
 _EVERY_S = 2.0
@@ -42,7 +40,7 @@ class Mailer(threading.Thread):
         self._settings = settings
         self._client = client
         self._keys = Keys(settings.redis.prefix)
-        self._mailed = client.register_script(lua("receiver", "mailed"))
+        self._mailed = client.register_script(lua("receiver.mail", "mailed"))
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=60.0)
 

@@ -12,9 +12,9 @@ from typing import Literal
 
 import msgspec
 
-from shared.beats import TOGETHER
 from shared.durations import Milliseconds
 from shared.nodes import Node
+from shared.probe import TOGETHER
 
 #: Beats that a route's loss is told of.
 WINDOW = 60
@@ -36,7 +36,7 @@ _ROWS = re.compile("0" * _ROW + "+")
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What the ledger holds of a route; receiver/seen.lua writes it."""
+    """What the ledger holds of a route; receiver/probes/seen.lua writes it."""
 
     instance: str
     last: int

@@ -1,6 +1,6 @@
 """What came of the RPs' numbered beats: this worker's share on its way to Redis, the whole of it read from there.
 
-Judging it is receiver/routes.py.
+Judging it is receiver/probes/lost.py.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from collections.abc import Collection, Iterable
 
 import redis
 
-from receiver.journal import Journal
-from receiver.routes import WINDOW, Fault, Route, decode_route, faults, watched
-from shared.beats import Beat
-from shared.keys import Keys
+from receiver.probes.lost import WINDOW, Fault, Route, decode_route, faults, watched
+from receiver.spool import Journal
 from shared.logs import Sparingly
 from shared.nodes import KEPT_MS, NodeReader
+from shared.probe import Beat
 from shared.settings import Settings
-from shared.store import lua, now_ms, translated, understood
+from shared.store import Keys, lua, now_ms, translated, understood
 
 #: RPs whose beats a worker holds, and routes that the ledger keeps: forged names must fill neither.
 _MOST_RPS, _MOST_ROUTES = 256, 1_024
@@ -41,7 +40,7 @@ class Beats:
         self._settings = settings
         self._client = client
         self._key = Keys(settings.redis.prefix).beats
-        self._script = client.register_script(lua("receiver", "seen"))
+        self._script = client.register_script(lua("receiver.probes", "seen"))
         self._lock = threading.Lock()
         self._noted: dict[str, dict[Beat, int]] = {}  #: RP -> beat -> when it came, monotonic ms; the oldest first
         self._sparingly = Sparingly(_log, every_s=60.0)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from receiver.inbox import Inbox
+from receiver.spool.receive_buffer import Inbox
 
 #: Failures that a slot holds while Redis is away; the oldest make room.
 QUEUE_LENGTH = 16_384

@@ -8,12 +8,9 @@ from typing import Any
 import redis
 
 from receiver.failures import Counted, Failure
-from receiver.scripts import Script
 from shared.addresses import Network
-from shared.keys import Keys
-from shared.rules import LONG, Rule, Window
-from shared.settings import Settings
-from shared.store import lua, translated
+from shared.settings import LONG, Rule, Settings, Window
+from shared.store import Keys, Script, lua, translated
 
 #: What is counted together: one address in one window of one rule.
 _Group = tuple[Network, Window]
@@ -26,9 +23,9 @@ class Counts:
         self._settings = settings
         self._client = client
         self._keys = Keys(settings.redis.prefix)
-        self._count = Script(client, lua("receiver", "count"), keys=2)
-        self._forgive = client.register_script(lua("receiver", "forgive"))
-        self._reset = client.register_script(lua("receiver", "reset"))
+        self._count = Script(client, lua("receiver.store", "count"), keys=2)
+        self._forgive = client.register_script(lua("receiver.store", "forgive"))
+        self._reset = client.register_script(lua("receiver.store", "reset"))
 
     def prepare(self) -> None:
         """Have Redis know the script before it is needed."""

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 import redis
 
 from shared.addresses import Network
-from shared.keys import Keys
 from shared.logs import Sparingly
 from shared.settings import Settings
-from shared.store import lua, now_ms, translated, understood
+from shared.store import Keys, lua, now_ms, translated, understood
 
 _log = logging.getLogger("pinban.receiver")
 
@@ -25,8 +24,8 @@ class Breaker:
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._settings = settings
         self._keys = Keys(settings.redis.prefix)
-        self._weigh = client.register_script(lua("receiver", "weigh"))
-        self._trust = client.register_script(lua("receiver", "trust"))
+        self._weigh = client.register_script(lua("receiver.store", "weigh"))
+        self._trust = client.register_script(lua("receiver.store", "trust"))
         self._client = client
         self._sparingly = Sparingly(_log, every_s=10.0)
 

@@ -12,12 +12,10 @@ from collections.abc import Iterable
 import redis
 
 from receiver.failures import Failure
-from receiver.ledger import Ledger
-from receiver.scripts import Script
-from shared.keys import Keys
+from shared.ledger import Ledger
 from shared.logs import Sparingly
 from shared.settings import Settings
-from shared.store import lua, translated
+from shared.store import Keys, Script, lua, translated
 
 #: How long it is remembered that a room is watched, before the registry is asked again, s.
 _ADMITTED_S = 30.0
@@ -36,8 +34,8 @@ class Rooms:
         self._client = client
         self._ledger = ledger
         self._keys = Keys(settings.redis.prefix)
-        self._room = Script(client, lua("receiver", "room"), keys=2)
-        self._admit = client.register_script(lua("receiver", "admit"))
+        self._room = Script(client, lua("receiver.store", "room"), keys=2)
+        self._admit = client.register_script(lua("receiver.store", "admit"))
         self._admitted: dict[str, float] = {}
         self._sparingly = Sparingly(_log, every_s=60.0)
         self.hot: frozenset[str] = frozenset()  #: replaced as a whole, by this thread and by whoever reads Redis

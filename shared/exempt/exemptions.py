@@ -7,8 +7,8 @@ from pathlib import Path
 from socket import AF_INET6, inet_ntop
 
 from shared.addresses import Network, NetworkSet, too_wide
-from shared.allow import AllowList
-from shared.names import Names
+from shared.exempt.names import Names
+from shared.ledger import AllowList
 from shared.settings import Settings, parse_ignored
 
 

@@ -13,7 +13,7 @@ import resource
 from collections.abc import Collection
 from pathlib import Path
 
-from shared.urgency import PRIORITY
+from shared.host.realtime import PRIORITY
 
 #: linux/capability.h
 CAP_NET_ADMIN, CAP_NET_RAW, _CAP_SYS_NICE = 12, 13, 23

@@ -10,9 +10,8 @@ import redis
 
 from shared.addresses import Network, NetworkSet, parse_network
 from shared.errors import AddressError
-from shared.keys import Keys
 from shared.settings import Settings
-from shared.store import understood
+from shared.store import Keys, understood
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import redis
 
 from shared.addresses import Network, NetworkSet
-from shared.allow import read_allow
-from shared.keys import Keys
+from shared.ledger.allow import read_allow
 from shared.settings import Settings
-from shared.store import lua, now_ms, translated, understood
+from shared.store import Keys, lua, now_ms, translated, understood
 
 #: A beat silences the other receivers for this long, ms. They ask every second, so beats come every two.
 BEAT_MARK_MS = 1_500
@@ -50,11 +49,11 @@ class Ledger:
         self._settings = settings
         self._client = client
         self._keys = Keys(settings.redis.prefix)
-        self._ban = client.register_script(_publishing("ban"))
-        self._unban = client.register_script(_publishing("unban"))
-        self._beat = client.register_script(_publishing("beat"))
-        self._allow = client.register_script(_publishing("allow"))
-        self._heat = client.register_script(_publishing("heat"))
+        self._ban = client.register_script(_publishing("shared.ledger", "ban"))
+        self._unban = client.register_script(_publishing("shared.ledger", "unban"))
+        self._beat = client.register_script(_publishing("receiver.store", "heartbeat"))
+        self._allow = client.register_script(_publishing("shared.ledger", "allow"))
+        self._heat = client.register_script(_publishing("receiver.store", "heat"))
 
     def prepare(self) -> None:
         """Have Redis know the scripts before they are needed."""
@@ -126,9 +125,9 @@ class Ledger:
         return [keys.bans, keys.ban(network), keys.strikes(network), keys.rev, keys.epoch, keys.history]
 
 
-def _publishing(name: str) -> str:
+def _publishing(package: str, name: str) -> str:
     """The text of a script that publishes."""
-    return lua("receiver", "epoch") + lua("receiver", name)
+    return lua("shared.ledger", "epoch") + lua(package, name)
 
 
 def _epoch() -> str:

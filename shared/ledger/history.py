@@ -8,9 +8,8 @@ from typing import Any
 import redis
 
 from shared.durations import Milliseconds
-from shared.keys import Keys
 from shared.settings import Settings
-from shared.store import understood
+from shared.store import Keys, understood
 
 Row = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """What counts how: the rules, the rooms, and their defaults. Values only; what they do is in receiver.
 
-The descriptions serve as in shared/settings.py.
+The descriptions serve as in shared/settings/schema.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The settings: what there is to set, its defaults and limits, as values. Reading them is shared/configuration.py.
+"""The settings: what there is to set, its defaults and limits, as values. Reading them is shared/settings/load.py.
 
 Each field's description completes the sentence "KEY = VALUE is not ...": it is the remedy in the error and the text
 of the table in the README.
@@ -15,7 +15,7 @@ from msgspec import Meta, Struct, field
 from shared.addresses import Network, parse_network
 from shared.durations import Milliseconds
 from shared.errors import AddressError
-from shared.rules import Duration, Rooms, Rule, built_in_rules
+from shared.settings.rules import Duration, Rooms, Rule, built_in_rules
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
 

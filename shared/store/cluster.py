@@ -17,7 +17,7 @@ from redis.client import Pipeline
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError, TryAgainError
 
-from shared.servers import Address
+from shared.settings import Address
 
 #: A command and redis-py's options for its reply.
 _Command = tuple[tuple[Any, ...], dict[str, Any]]

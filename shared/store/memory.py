@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from shared.settings import Settings
-from shared.store import translated
+from shared.store.connection import translated
 
 #: From this share of maxmemory on an operator should know.
 _NEARLY_FULL = 0.9

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import RedisError
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from shared.servers import Address, Servers
+from shared.settings import Address, Servers
 
 #: Longest wait for one sentinel, s. They are asked in turn, and the one that answered comes first the next time.
 SENTINEL_S = 0.2

@@ -10,9 +10,8 @@ from typing import Any
 import redis
 from redis.credentials import CredentialProvider
 
-from shared.configuration import password_of, secret_of
 from shared.errors import SettingsError
-from shared.settings import Settings
+from shared.settings import Settings, password_of, secret_of
 
 #: What redis-py says when OpenSSL fails, and what it means here; the first that fits.
 _TLS_REMEDIES = {

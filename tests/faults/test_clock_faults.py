@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from receiver.ledger import Ledger
+from shared.ledger.bans import Ledger
 from tests.faults.tools import agree, await_said, ban, ledger_writer, logged, said, spoken
 from tests.lab.datagrams import Sender, failure
 from tests.lab.kernel import members, timeouts

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
-from shared.settings import Redis, Settings
-from shared.store import connect
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Redis, Settings
+from shared.store.connection import connect
 from tests.lab.accounts import totals
 from tests.lab.daemons import Receiver
 from tests.lab.datagrams import failure

@@ -10,15 +10,15 @@ from typing import cast
 
 import msgspec
 
-from receiver.classes import Class
 from receiver.failures import Failure, pack, unpack
-from receiver.ingest import Sorter
-from receiver.journal import INTAKE, RECORD_BYTES, Slot
-from receiver.rulebook import Rulebook
+from receiver.intake import Sorter
+from receiver.lines.classify import Class
+from receiver.lines.rulebook import Rulebook
+from receiver.spool.slots import INTAKE, RECORD_BYTES, Slot
 from shared.addresses import NetworkSet, parse_network
-from shared.rules import Rule
-from shared.settings import Settings
-from shared.spared import Spared
+from shared.exempt.exemptions import Spared
+from shared.settings.rules import Rule
+from shared.settings.schema import Settings
 from tests.fuzz.oracle import network_of, opinions
 from tests.lab.process import ROOT
 

@@ -9,7 +9,7 @@ import msgpack
 
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
-from enforcer.ledger import Snapshot
+from enforcer.snapshot import Snapshot
 from shared.addresses import Network, NetworkSet, parse_network
 from shared.errors import AddressError, DecodeError
 from shared.events import LONGEST_EVENT, Allow, Ban, Beat, Event, Hot, Stamp, Unban, decode, encode

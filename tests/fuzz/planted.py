@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from receiver.classes import Class, Line
-from receiver.rulebook import Reading, Rulebook
+from receiver.lines.classify import Class, Line
+from receiver.lines.rulebook import Reading, Rulebook
 from shared.addresses import Network
 from shared.errors import AddressError
 from shared.events import Event, decode

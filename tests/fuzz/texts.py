@@ -8,12 +8,13 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pinban.fail2ban import import_jails
-from receiver.failregex import compile_filter, patterns_of
-from receiver.rulebook import Rulebook
-from shared.configuration import described_keys, load
-from shared.errors import FailregexError, PinbanError, SettingsError
-from shared.settings import Settings
+from pinban.fail2ban.jail_import import import_jails
+from receiver.failregex import FailregexError
+from receiver.failregex.filter import compile_filter, patterns_of
+from receiver.lines.rulebook import Rulebook
+from shared.errors import PinbanError, SettingsError
+from shared.settings.reading import described_keys, load
+from shared.settings.schema import Settings
 
 #: Processor time for one input at most, s. The slowest honest one, a failregex of a hundred lines, takes a tenth.
 _LONGEST_S = 2.0
@@ -105,6 +106,6 @@ class PatternsTarget:
         assert time.process_time() - begun < 2 * _LONGEST_S
 
 
-def _one_line(error: PinbanError) -> None:
+def _one_line(error: Exception) -> None:
     assert str(error).strip()
     assert "\n" not in str(error), repr(str(error))

@@ -1,4 +1,4 @@
-"""python -m tests.ground --requests 100000 --seed 7: as many requests as one has time for; root, Linux, nginx."""
+"""python -m tests.ground_truth --requests 100000 --seed 7: as many requests as one has time for; root, Linux, nginx."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import secrets
 import sys
 import time
 
-from tests.ground.trial import ADVISED, ONE_PIN, PLAIN, ROUND, rounds
+from tests.ground_truth.trial import ADVISED, ONE_PIN, PLAIN, ROUND, rounds
 
 SITES = {"advised": ADVISED, "one-pin": ONE_PIN, "plain": PLAIN}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tests.ground")
+    parser = argparse.ArgumentParser(prog="tests.ground_truth")
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--nginx", choices=SITES, default="advised", help="as advised, with one pin header, or plain")
@@ -30,7 +30,7 @@ def main() -> int:
             print(difference)
         if outcome.differences:
             size = f"--requests {min(ROUND, options.requests)} --nginx {options.nginx}"
-            print(f"replay: python -m tests.ground {size} --seed {options.seed + number}")
+            print(f"replay: python -m tests.ground_truth {size} --seed {options.seed + number}")
     return 1 if wrong else 0
 
 

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from receiver.classes import Class, Classifier, Line
+from receiver.lines.classify import Class, Classifier, Line
 from shared.addresses import counted_network
-from shared.settings import Receiver
-from tests.ground.requests import Request
-from tests.ground.truth import HUNG_UP, Record, by_pexapp, by_pinban
+from shared.settings.schema import Receiver
+from tests.ground_truth.requests import Request
+from tests.ground_truth.truth import HUNG_UP, Record, by_pexapp, by_pinban
 
 _KEY = re.compile(rb"<190>.{15} key: ([0-9a-f]{32}) (.*)", re.DOTALL)
 

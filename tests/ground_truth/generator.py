@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
-from tests.ground.headers import Header, headers
-from tests.ground.requests import MARKER, Leaving, Request, Session
-from tests.ground.targets import ROOMS, target
+from tests.ground_truth.headers import Header, headers
+from tests.ground_truth.requests import MARKER, Leaving, Request, Session
+from tests.ground_truth.targets import ROOMS, target
 
 #: Clients: every one of 127.0.0.0/8 is on the loopback interface; the others the site adds to it.
 SOURCES6 = tuple(f"2001:db8:66:{n:x}::{n:x}" for n in range(1, 9))

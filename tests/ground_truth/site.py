@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.ground.generator import SOURCES6
-from tests.ground.targets import ROOMS
+from tests.ground_truth.generator import SOURCES6
+from tests.ground_truth.targets import ROOMS
 from tests.lab.http1 import Connection
 from tests.lab.netns import Namespace, unique_prefix
 from tests.lab.nginx import Nginx

@@ -1,6 +1,6 @@
 """What the receiver makes of a request is what the node made of it, for thousands of hostile requests.
 
-Replay a failure with its seed: PINBAN_GROUND_SEED=7; more requests: python -m tests.ground.
+Replay a failure with its seed: PINBAN_GROUND_SEED=7; more requests: python -m tests.ground_truth.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import secrets
 
-from tests.ground.comparison import Outcome
-from tests.ground.trial import ADVISED, ONE_PIN, PLAIN, rounds
+from tests.ground_truth.comparison import Outcome
+from tests.ground_truth.trial import ADVISED, ONE_PIN, PLAIN, rounds
 
 #: How many differences are told in full.
 TOLD = 5

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 
-from tests.ground.comparison import Comparison, Outcome, Sent
-from tests.ground.generator import sessions
-from tests.ground.requests import Session
-from tests.ground.site import Site
-from tests.ground.truth import Record
-from tests.ground.wire import play
+from tests.ground_truth.comparison import Comparison, Outcome, Sent
+from tests.ground_truth.generator import sessions
+from tests.ground_truth.requests import Session
+from tests.ground_truth.site import Site
+from tests.ground_truth.truth import Record
+from tests.ground_truth.wire import play
 
 #: What the snippet advises.
 ADVISED = "proxy_ignore_client_abort on;"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from receiver.classes import Class
+from receiver.lines.classify import Class
 
 _CLASSES = {
     "wrong": Class.WRONG_PIN,

@@ -11,7 +11,7 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 
-from tests.ground.requests import Leaving, Request, Session
+from tests.ground_truth.requests import Leaving, Request, Session
 from tests.lab.http1 import HEAD_END, decode
 
 #: For connecting and for each answer, s. What nginx takes for incomplete is not answered at all.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from receiver.journal import INTAKE
+from receiver.spool.slots import INTAKE
 from tests.lab.redis_server import RedisServer
 from tests.lab.views import node
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import msgspec
 import redis
 
-from shared.settings import Redis, Settings
-from shared.store import connect
+from shared.settings.schema import Redis, Settings
+from shared.store.connection import connect
 from tests.lab.daemons import COMMON, Enforcer, Receiver, enforcer_settings, merge
 from tests.lab.datagrams import failure
 from tests.lab.kernel import Peephole, members

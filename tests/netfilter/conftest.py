@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from enforcer.firewall import Firewall
-from enforcer.firewall.iptables import IptablesFirewall
-from enforcer.firewall.nftables import NftablesFirewall
+from enforcer.firewall.iptables.backend import IptablesFirewall
+from enforcer.firewall.nftables.backend import NftablesFirewall
+from enforcer.firewall.port import Firewall
 
 #: The backends that program a kernel; both take the same settings.
 BACKENDS: dict[str, Callable[..., Firewall]] = {"iptables": IptablesFirewall, "nftables": NftablesFirewall}

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from enforcer import main as enforcer_main
-from enforcer.firewall import Firewall
 from enforcer.firewall.choose import Choice, Host, decide
+from enforcer.firewall.port import Firewall
 from enforcer.main import choose, disarm, replace_others
 from enforcer.reconcile import Plan
 from shared.addresses import Network
 from shared.errors import FirewallError
-from shared.settings import Enforcer, Settings
+from shared.settings.schema import Enforcer, Settings
 from tests.netfilter.conftest import BACKENDS, run
 
 V4, V6 = Network("203.0.113.7"), Network("2001:db8:1:2::/64")

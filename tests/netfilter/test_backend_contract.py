@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from enforcer.firewall import Firewall
 from enforcer.firewall.dry_run import DryRunFirewall
+from enforcer.firewall.port import Firewall
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, SLACK_MS, Plan, plan
 from shared.addresses import Network
 from shared.errors import FirewallError

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from enforcer.firewall.iptables import IptablesFirewall
+from enforcer.firewall.iptables.backend import IptablesFirewall
 from enforcer.reconcile import Plan
 from shared.addresses import Network
 from tests.netfilter.conftest import children, descriptors, run, until

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from enforcer.firewall import iptables
-from enforcer.firewall.iptables import IptablesFirewall
+from enforcer.firewall.iptables import backend as iptables
+from enforcer.firewall.iptables.backend import IptablesFirewall
 from enforcer.reconcile import Plan
 from shared.addresses import Network
 from shared.errors import FirewallError

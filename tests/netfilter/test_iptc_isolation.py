@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from enforcer.agent import Agent
-from enforcer.firewall import iptables
-from enforcer.firewall.iptables import IptablesFirewall
-from enforcer.ledger import Snapshot
+from enforcer.firewall.iptables import backend as iptables
+from enforcer.firewall.iptables.backend import IptablesFirewall
+from enforcer.snapshot import Snapshot
 from shared.addresses import Network
 from shared.errors import FirewallError
 from shared.events import Ban, Stamp, encode

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from enforcer.firewall import nftables_netlink as nl
-from enforcer.firewall import nftables_sets
-from enforcer.firewall.nftables import NftablesFirewall
-from enforcer.firewall.nftables_elements import checked
+from enforcer.firewall import netlink as nl
+from enforcer.firewall.nftables import sets as nftables_sets
+from enforcer.firewall.nftables.backend import NftablesFirewall
+from enforcer.firewall.nftables.elements import checked
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, Plan
 from shared.addresses import Network
 from shared.errors import FirewallError

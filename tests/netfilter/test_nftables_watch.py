@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from enforcer.firewall import nftables_watch
-from enforcer.firewall.nftables import NftablesFirewall
-from enforcer.firewall.nftables_watch import REST_S, NftWatch
+from enforcer.firewall.nftables import watch as nftables_watch
+from enforcer.firewall.nftables.backend import NftablesFirewall
+from enforcer.firewall.nftables.watch import REST_S, NftWatch
 from enforcer.reconcile import Plan
 from shared.addresses import Network
 from tests.netfilter.conftest import run, until

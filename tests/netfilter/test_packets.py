@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from enforcer.firewall import Firewall
+from enforcer.firewall.port import Firewall
 from enforcer.reconcile import Plan
 from shared.addresses import Network, counted_network
 from tests.netfilter.conftest import (

@@ -13,10 +13,10 @@ from itertools import zip_longest
 import pytest
 
 from enforcer.agent import Agent
-from enforcer.firewall.ipset import SMALL_BATCH
-from enforcer.firewall.iptables import IptablesFirewall
-from enforcer.ledger import Snapshot
+from enforcer.firewall.iptables.backend import IptablesFirewall
+from enforcer.firewall.iptables.ipset import SMALL_BATCH
 from enforcer.reconcile import Plan
+from enforcer.snapshot import Snapshot
 from shared.addresses import Network
 from shared.events import Ban, Stamp, encode
 from tests.netfilter.conftest import CLIENT4, OTHER4, RP4, Lab, inside, run, until

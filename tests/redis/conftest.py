@@ -13,10 +13,10 @@ import redis
 from click.testing import CliRunner, Result
 
 from pinban.cli import main
-from receiver.ledger import Ledger
 from shared.addresses import Network
-from shared.keys import Keys
-from shared.settings import Redis, Settings
+from shared.ledger.bans import Ledger
+from shared.settings.schema import Redis, Settings
+from shared.store.keys import Keys
 from tests.lab.redis_server import RedisServer
 
 KEYS = Keys()

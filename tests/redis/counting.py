@@ -10,19 +10,19 @@ from typing import Any
 
 import msgspec
 
-from receiver.breaker import Breaker
-from receiver.counter import Counter
-from receiver.counts import Counts
+from receiver.counting import Counter
 from receiver.failures import Failure, pack
-from receiver.journal import Journal
-from receiver.ledger import Ledger
-from receiver.rooms import Rooms
+from receiver.spool.slots import Journal
+from receiver.store.counters import Counts
+from receiver.store.doubt import Breaker
+from receiver.store.rooms import Rooms
 from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.rules import Rooms as RoomLimits
-from shared.rules import Rule
-from shared.settings import Settings
-from shared.store import HASTY_S, connect
+from shared.ledger.bans import Ledger
+from shared.settings.rules import Rooms as RoomLimits
+from shared.settings.rules import Rule
+from shared.settings.schema import Settings
+from shared.store.connection import HASTY_S, connect
 from tests.lab.process import wait_until
 
 _numbers = itertools.count()

@@ -16,13 +16,13 @@ from click.testing import CliRunner, Result
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pinban.acl import _ENFORCER, _RECEIVER, _SCRIPTS, file_of, users
 from pinban.cli import main
+from pinban.deployment.acl import _ENFORCER, _RECEIVER, _SCRIPTS, file_of, users
 from shared.addresses import Network
 from shared.errors import StoreError
-from shared.keys import Keys
-from shared.settings import Redis, Settings
-from shared.store import connect, translated
+from shared.settings.schema import Redis, Settings
+from shared.store.connection import connect, translated
+from shared.store.keys import Keys
 from tests.lab.datagrams import failure
 from tests.lab.kernel import members
 from tests.lab.one_host import OneHost, public_folder

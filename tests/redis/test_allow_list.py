@@ -20,11 +20,11 @@ from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import SILENCE_S, Follower
 from pinban.cli import main
-from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
-from shared.settings import Settings
-from shared.spared import Spared
-from shared.store import now_ms
+from shared.exempt.exemptions import Spared
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Settings
+from shared.store.connection import now_ms
 from tests.lab.daemons import to_toml
 from tests.lab.datagrams import failure as datagram
 from tests.lab.loopback import addresses

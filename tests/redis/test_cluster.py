@@ -10,23 +10,23 @@ import msgspec
 import pytest
 import redis
 
-from enforcer import ledger as reading
+from enforcer import snapshot as reading
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import Follower
-from enforcer.ledger import read_snapshot
-from pinban.operator import Operator
-from receiver.counts import Counts
+from enforcer.snapshot import read_snapshot
+from pinban.deployment.operator import Operator
 from receiver.failures import Failure
-from receiver.ledger import Ledger, NewBan
-from receiver.rooms import Rooms
+from receiver.store.counters import Counts
+from receiver.store.rooms import Rooms
 from shared.addresses import Network
 from shared.errors import StoreError
-from shared.keys import Keys
+from shared.exempt.exemptions import Spared
+from shared.ledger.bans import Ledger, NewBan
 from shared.nodes import NodeWriter, read_nodes
-from shared.settings import Redis, Settings
-from shared.spared import Spared
-from shared.store import HASTY_S, PATIENT_S, connect, now_ms, translated
+from shared.settings.schema import Redis, Settings
+from shared.store.connection import HASTY_S, PATIENT_S, connect, now_ms, translated
+from shared.store.keys import Keys
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.loopback import addresses
 from tests.lab.process import wait_until

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from receiver.counts import Counts
 from receiver.failures import Counted, Failure
+from receiver.store.counters import Counts
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import StoreError
-from shared.rules import Rule
-from shared.settings import Settings
-from shared.store import now_ms
+from shared.settings.rules import Rule
+from shared.settings.schema import Settings
+from shared.store.connection import now_ms
 from tests.redis.conftest import KEYS, members
 
 A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from receiver.counter import Counter
-from receiver.counts import Counts
+from receiver.counting import Counter
 from receiver.failures import Failure, pack
-from receiver.journal import INTAKE, QUEUE_LENGTH, Journal, Slot
+from receiver.spool.slots import INTAKE, QUEUE_LENGTH, Journal, Slot
+from receiver.store.counters import Counts
 from shared.addresses import Network
-from shared.settings import Settings
-from shared.store import HASTY_S, connect
+from shared.settings.schema import Settings
+from shared.store.connection import HASTY_S, connect
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
 from tests.parts import counter_of

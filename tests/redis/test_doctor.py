@@ -13,9 +13,9 @@ import redis
 from click.testing import CliRunner
 
 from pinban.cli import main
-from pinban.doctor_nginx import examine
-from pinban.findings import Finding
-from receiver.ledger import Ledger
+from pinban.doctor.finding import Finding
+from pinban.doctor.nginx import examine
+from shared.ledger.bans import Ledger
 from tests.lab.nginx import SNIPPET
 from tests.redis.conftest import Run
 

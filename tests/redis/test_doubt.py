@@ -14,12 +14,12 @@ import redis
 from click.testing import CliRunner, Result
 
 from pinban.cli import main
-from receiver.breaker import Breaker
 from receiver.failures import Failure
+from receiver.store.doubt import Breaker
 from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.settings import Settings
-from shared.store import now_ms
+from shared.settings.schema import Settings
+from shared.store.connection import now_ms
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import counting, failures, with_rooms, with_rules

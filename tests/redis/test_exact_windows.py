@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from receiver.counts import Counts
 from receiver.failures import Failure
-from receiver.ledger import Ledger, NewBan, Recorded
+from receiver.store.counters import Counts
 from receiver.verdict import Verdict, decide
 from shared.addresses import Network
-from shared.rules import Rule
-from shared.settings import Settings
+from shared.ledger.bans import Ledger, NewBan, Recorded
+from shared.settings.rules import Rule
+from shared.settings.schema import Settings
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import with_rules
@@ -88,7 +88,7 @@ class Oracle:
 
 
 class Receiver:
-    """Counts, decides and bans as receiver/counter.py does, on a connection of its own."""
+    """Counts, decides and bans as receiver/counting.py does, on a connection of its own."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._counts = Counts(settings, client)

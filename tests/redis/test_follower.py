@@ -15,10 +15,10 @@ from redis.retry import Retry
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import SILENCE_S, Follower
-from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
-from shared.settings import Settings
-from shared.spared import Spared
+from shared.exempt.exemptions import Spared
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Settings
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, text

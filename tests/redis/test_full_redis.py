@@ -11,12 +11,12 @@ import redis
 from click.testing import CliRunner, Result
 
 from pinban.cli import main
-from receiver.counts import Counts
 from receiver.failures import Failure
-from receiver.ledger import Ledger, NewBan
+from receiver.store.counters import Counts
 from shared.addresses import Network
-from shared.memory import losses, read_memory
-from shared.settings import Settings
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Settings
+from shared.store.memory import losses, read_memory
 from tests.lab.kernel import members
 from tests.lab.one_host import OneHost, public_folder
 from tests.lab.process import wait_until

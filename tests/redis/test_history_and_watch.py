@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from pinban.chronicle import Chronicle, sentence
-from receiver.ledger import Ledger, NewBan
-from shared.settings import Settings
+from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.history import Chronicle, sentence
+from shared.settings.schema import Settings
 from tests.lab.process import wait_until
 from tests.lab.views import program
 from tests.redis.conftest import A, B, Run, as_json

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from enforcer.ledger import read_snapshot
-from receiver.ledger import BEAT_MARK_MS, STRIKES_KEPT_MS, Ledger, NewBan
+from enforcer.snapshot import read_snapshot
 from shared.addresses import Network
 from shared.errors import StoreError
 from shared.events import Ban, Beat, Event, Stamp, Unban, decode, encode
-from shared.settings import Settings
-from shared.store import connect, now_ms
+from shared.ledger.bans import BEAT_MARK_MS, STRIKES_KEPT_MS, Ledger, NewBan
+from shared.settings.schema import Settings
+from shared.store.connection import connect, now_ms
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members, text

@@ -16,16 +16,16 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from msgspec.structs import replace
 
-from receiver.ledger import Ledger, NewBan
-from receiver.letters import letter
-from receiver.mailer import Mailer
+from receiver.mail.mailer import Mailer
+from receiver.mail.messages import letter
 from shared.addresses import Network
-from shared.configuration import load
 from shared.durations import Milliseconds
 from shared.errors import SettingsError
-from shared.settings import Mail, Settings
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.reading import load
+from shared.settings.schema import Mail, Settings
 from tests.redis.conftest import KEYS, text
-from tests.unit.test_configuration import written
+from tests.unit.shared.test_settings_reading import written
 
 EVIDENCE = [{"id": "6458bd4b", "rp": "10.0.0.11", "alias": "meet.alice", "at": "1795356738348"}]
 

@@ -9,9 +9,9 @@ import redis
 
 from bench.memory import LIMIT, measure
 from receiver.failures import Failure, pack
-from receiver.journal import QUEUE_LENGTH, RECORD_BYTES, Journal
+from receiver.spool.slots import QUEUE_LENGTH, RECORD_BYTES, Journal
 from shared.addresses import Network
-from shared.settings import Settings
+from shared.settings.schema import Settings
 
 
 def test_an_address_that_fails_once_costs_no_more_than_the_limit(settings: Settings, client: redis.Redis) -> None:

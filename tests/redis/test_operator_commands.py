@@ -11,16 +11,16 @@ import redis
 from click.testing import CliRunner
 
 from pinban.cli import main
-from pinban.operator import Operator
-from receiver.beats import Beats
-from receiver.counts import Counts
+from pinban.deployment.operator import Operator
 from receiver.failures import Failure
-from receiver.ledger import Ledger, NewBan
+from receiver.probes.seen import Beats
+from receiver.store.counters import Counts
 from shared.addresses import Network
-from shared.beats import Beat
+from shared.ledger.bans import Ledger, NewBan
 from shared.nodes import ALIVE_MS, KEPT_MS, NodeWriter, read_nodes
-from shared.settings import Settings
-from shared.store import now_ms
+from shared.probe import Beat
+from shared.settings.schema import Settings
+from shared.store.connection import now_ms
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, A, B, Run, as_json, history, text
 

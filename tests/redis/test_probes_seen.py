@@ -9,14 +9,14 @@ import msgspec
 import pytest
 import redis
 
-from receiver.beats import Beats, Watch, read_routes
-from receiver.journal import Journal
-from receiver.routes import WINDOW, Route
-from shared.beats import Beat
+from receiver.probes.lost import WINDOW, Route
+from receiver.probes.seen import Beats, Watch, read_routes
+from receiver.spool.slots import Journal
 from shared.errors import StoreError
 from shared.nodes import KEPT_MS, NodeWriter
-from shared.settings import Settings
-from shared.store import PATIENT_S, connect, now_ms
+from shared.probe import Beat
+from shared.settings.schema import Settings
+from shared.store.connection import PATIENT_S, connect, now_ms
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from pinban.operator import Operator
+from pinban.deployment.operator import Operator
 from receiver.failures import Failure, pack, unpack
-from receiver.ledger import Ledger
-from receiver.rooms import Rooms
+from receiver.store.rooms import Rooms
 from shared.addresses import Network
 from shared.events import Hot, decode
-from shared.settings import Settings
+from shared.ledger.bans import Ledger
+from shared.settings.schema import Settings
 from tests.lab.process import wait_until
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import Counting, counting, failure, failures, with_rooms, with_rules

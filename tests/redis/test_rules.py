@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from pinban.operator import Operator
+from pinban.deployment.operator import Operator
 from receiver.failures import Failure
-from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
 from shared.events import Ban, decode
-from shared.settings import Settings
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Settings
 from tests.lab.process import wait_until
 from tests.redis.conftest import KEYS, facts, history, text
 from tests.redis.counting import Counting, counting, failure, failures, with_rooms, with_rules

@@ -15,13 +15,13 @@ import redis
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import SILENCE_S, Follower
-from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
 from shared.errors import StoreError
-from shared.sentinel import ASK_EVERY_S, SENTINEL_S
-from shared.settings import Redis, Settings
-from shared.spared import Spared
-from shared.store import PATIENT_S, connect, translated
+from shared.exempt.exemptions import Spared
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Redis, Settings
+from shared.store.connection import PATIENT_S, connect, translated
+from shared.store.sentinel import ASK_EVERY_S, SENTINEL_S
 from tests.lab.loopback import addresses
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer

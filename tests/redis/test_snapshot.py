@@ -9,15 +9,15 @@ from itertools import islice
 import pytest
 import redis
 
-from enforcer import ledger as reading
+from enforcer import snapshot as reading
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
-from enforcer.ledger import read_snapshot
-from receiver.ledger import Ledger, NewBan
+from enforcer.snapshot import read_snapshot
 from shared.addresses import Network
 from shared.errors import StoreError
-from shared.settings import Settings
-from shared.store import now_ms
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Settings
+from shared.store.connection import now_ms
 from tests.redis.conftest import KEYS
 
 LONG_MS = 600_000

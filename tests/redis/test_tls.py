@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from pinban.cli import main
 from shared.errors import SettingsError, StoreError
-from shared.secure import check_secrets
-from shared.settings import Redis, Settings
-from shared.store import PATIENT_S, connect, translated
+from shared.settings.schema import Redis, Settings
+from shared.store.connection import PATIENT_S, connect, translated
+from shared.store.tls import check_secrets
 from tests.lab.certificates import Authority
 from tests.lab.one_host import OneHost, public_folder
 from tests.lab.process import Process, wait_until

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
-from shared.settings import Redis, Settings
-from shared.store import connect
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Redis, Settings
+from shared.store.connection import connect
 from tests.lab.kernel import members
 from tests.lab.lab import Lab
 from tests.lab.process import wait_until

@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
-from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
-from shared.settings import Redis, Settings
-from shared.store import connect
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Redis, Settings
+from shared.store.connection import connect
 from tests.lab.daemons import Enforcer
 from tests.lab.kernel import members, traces
 from tests.lab.lab import Lab, ReverseProxy

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from receiver.ledger import Ledger, NewBan
 from shared.addresses import Network
-from shared.keys import Keys
-from shared.settings import Redis, Settings
-from shared.store import connect
+from shared.ledger.bans import Ledger, NewBan
+from shared.settings.schema import Redis, Settings
+from shared.store.connection import connect
+from shared.store.keys import Keys
 from tests.lab.datagrams import Sender, failure
 from tests.lab.lab import Lab
 from tests.lab.process import wait_until

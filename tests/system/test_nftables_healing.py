@@ -9,10 +9,10 @@ from itertools import count
 import pytest
 
 from bench.bans import KEYS, NODE, Site, site
-from enforcer.firewall.nftables import NftablesFirewall
-from receiver.ledger import NewBan
+from enforcer.firewall.nftables.backend import NftablesFirewall
 from shared.addresses import Network
 from shared.errors import FirewallError
+from shared.ledger.bans import NewBan
 from tests.lab.process import wait_until
 
 #: How long "at once" may take, s: after a change the watch is deaf for a second, and the keeper looks once a second.

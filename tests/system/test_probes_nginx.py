@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from enforcer.beats import Beats
-from shared.beats import Beat, parse_beat_url
-from shared.settings import Settings
+from enforcer.probes import Beats
+from shared.probe import Beat, parse_beat_url
+from shared.settings.schema import Settings
 from tests.lab.clients import guess
 from tests.lab.lab import Lab, ReverseProxy
 from tests.lab.netns import Namespace

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.keys import Keys
+from shared.store.keys import Keys
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.duty import PER_SECOND, Duty, Load, on_duty
 from tests.lab.netns import Namespace, unique_prefix

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from bench.bans import KEYS, NODE, Site, site
-from pinban.health import problems
+from pinban.deployment.problems import problems
 from shared.nodes import read_nodes
-from shared.settings import Settings
+from shared.settings.schema import Settings
 from tests.lab.kernel import members, traces
 from tests.lab.process import wait_until
 

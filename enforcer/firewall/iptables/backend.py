@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Literal
 
 import enforcer
-from enforcer.firewall import Room, check_scope
-from enforcer.firewall.ipset import Ipsets
-from enforcer.firewall.legacy import shape
-from enforcer.firewall.ports import PortSet
+from enforcer.firewall.iptables.ipset import Ipsets
+from enforcer.firewall.iptables.ports import PortSet
+from enforcer.firewall.iptables.shape import shape
+from enforcer.firewall.port import Room, check_scope
 from enforcer.reconcile import Plan
 from shared.addresses import Network
 from shared.errors import FirewallError
@@ -145,7 +145,7 @@ class IptablesFirewall:
     def _rules(self, verb: str) -> list[str]:
         """What the program of rules did."""
         request = {**self._request, "verb": verb, "families": self._families()}
-        command = [sys.executable, "-P", "-W", "ignore", "-m", "enforcer.firewall.xtables"]
+        command = [sys.executable, "-P", "-W", "ignore", "-m", "enforcer.xtables"]
         here = str(Path(enforcer.__path__[0]).parent)
         try:
             done = subprocess.run(

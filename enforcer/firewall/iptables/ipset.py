@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import chain, islice
 
-from enforcer.firewall import CROWDED, Room
-from enforcer.firewall.ipset_command import Conversation, FullError, feed, run
-from enforcer.firewall.ipset_members import check, family_of, members_of
-from enforcer.firewall.ipset_size import GROWING, create, grow, remove_leftover, size_of
+from enforcer.firewall.iptables.ipset_command import Conversation, FullError, feed, run
+from enforcer.firewall.iptables.ipset_members import check, family_of, members_of
+from enforcer.firewall.iptables.ipset_size import GROWING, create, grow, remove_leftover, size_of
+from enforcer.firewall.port import CROWDED, Room
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network
 from shared.errors import FirewallError

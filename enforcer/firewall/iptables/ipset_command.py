@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from shared.errors import FirewallError
-from shared.urgency import be_quick
+from shared.host import be_quick
 
 #: How long the child that stays may take to answer, s.
 ANSWER_S = 1.0

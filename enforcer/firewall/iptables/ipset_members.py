@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from enforcer.firewall.ipset_command import read
+from enforcer.firewall.iptables.ipset_command import read
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network, is_ipv6, parse_network
 from shared.errors import AddressError, FirewallError

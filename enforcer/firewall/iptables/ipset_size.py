@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from enforcer.firewall import CROWDED
-from enforcer.firewall.ipset_command import feed, read, run
+from enforcer.firewall.iptables.ipset_command import feed, read, run
+from enforcer.firewall.port import CROWDED
 from shared.errors import FirewallError
 
 #: Ends the name of a set that is being filled.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from enforcer.firewall.ipset_command import run
+from enforcer.firewall.iptables.ipset_command import run
 from shared.errors import FirewallError
 
 _MEMBER = re.compile(r"^add \S+ (\d+)$", re.MULTILINE)

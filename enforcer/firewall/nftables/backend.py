@@ -16,11 +16,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from enforcer.firewall import Room, check_scope
-from enforcer.firewall import nftables_netlink as nl
-from enforcer.firewall.nftables_elements import checked, set_name, set_of
-from enforcer.firewall.nftables_ruleset import Look, Standing, hooks_of, read
-from enforcer.firewall.nftables_sets import NftSets
+from enforcer.firewall import netlink as nl
+from enforcer.firewall.nftables.elements import checked, set_name, set_of
+from enforcer.firewall.nftables.ruleset import Look, Standing, hooks_of, read
+from enforcer.firewall.nftables.sets import NftSets
+from enforcer.firewall.port import Room, check_scope
 from enforcer.reconcile import Plan
 from shared.addresses import Network
 from shared.errors import FirewallError

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from enforcer.firewall import nftables_netlink as nl
+from enforcer.firewall import netlink as nl
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network, is_ipv6, parse_network
 from shared.errors import AddressError, FirewallError

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Literal
 
-from enforcer.firewall import nftables_netlink as nl
-from enforcer.firewall.nftables_elements import KEY_BYTES, family_and_length, set_name
-from enforcer.firewall.nftables_sets import TIMEOUT_FLAG
+from enforcer.firewall import netlink as nl
+from enforcer.firewall.nftables.elements import KEY_BYTES, family_and_length, set_name
+from enforcer.firewall.nftables.sets import TIMEOUT_FLAG
 from shared.errors import FirewallError
 
 #: Before the filter chains of others (priority 0, firewalld's +10), after connection tracking and translation (-100).

@@ -15,9 +15,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from heapq import nlargest
 
-from enforcer.firewall import CROWDED, Room
-from enforcer.firewall import nftables_netlink as nl
-from enforcer.firewall.nftables_elements import (
+from enforcer.firewall import netlink as nl
+from enforcer.firewall.nftables.elements import (
     asked_element,
     checked,
     family_and_length,
@@ -25,6 +24,7 @@ from enforcer.firewall.nftables_elements import (
     set_name,
     told_elements,
 )
+from enforcer.firewall.port import CROWDED, Room
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network, is_ipv6
 from shared.errors import FirewallError

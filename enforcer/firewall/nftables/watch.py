@@ -8,8 +8,8 @@ import socket
 import threading
 from collections.abc import Callable
 
-from enforcer.firewall import nftables_netlink as nl
-from enforcer.firewall.nftables import NftablesFirewall
+from enforcer.firewall import netlink as nl
+from enforcer.firewall.nftables.backend import NftablesFirewall
 
 #: After a change by others we are deaf for so long, and after any other for so long, s: whoever changes how much, we
 #: hardly work, and a check of ours is asked for once a second at most.

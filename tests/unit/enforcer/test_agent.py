@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from enforcer.agent import Agent
 from enforcer.desired import Desired
 from enforcer.firewall.dry_run import DryRunFirewall
-from enforcer.ledger import Snapshot
 from enforcer.reconcile import Plan
+from enforcer.snapshot import Snapshot
 from shared.addresses import Network, NetworkSet
 from shared.errors import FirewallError, StoreError
 from shared.events import Ban, Beat, Stamp, Unban, encode

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from enforcer.position import Position, Step
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, RENEW_MS, SLACK_MS, plan
-from receiver.counts import expired
 from receiver.failures import Counted, Failure
+from receiver.store.counters import expired
 from receiver.verdict import Verdict, decide
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.events import Ban, Beat, Event, Stamp, Unban
-from shared.rules import Rule
+from shared.settings.rules import Rule
 
 A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
 

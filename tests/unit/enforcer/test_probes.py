@@ -12,11 +12,11 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from enforcer.beats import Beats
-from shared.beats import Beat, BeatUrl, parse_beat, parse_beat_url
+from enforcer.probes import Beats
 from shared.clock import RedisClock
 from shared.durations import Milliseconds
-from shared.settings import Enforcer, Settings
+from shared.probe import Beat, BeatUrl, parse_beat, parse_beat_url
+from shared.settings.schema import Enforcer, Settings
 from tests.lab.process import wait_until
 
 BEAT = Beat("rp1", "0123abcd", 17, 1_795_356_738_348)

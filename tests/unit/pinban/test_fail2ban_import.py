@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinban.fail2ban import Imported, import_jails, summary
-from pinban.fail2ban_files import Config, with_options, with_tags
-from pinban.fail2ban_values import duration, network_of, ports_of, seconds_of, toml_key, toml_lines, toml_text
-from receiver.failregex import Found, compile_filter, patterns_of
-from shared.configuration import load
+from pinban.fail2ban.files import Config, with_options, with_tags
+from pinban.fail2ban.jail_import import Imported, import_jails, summary
+from pinban.fail2ban.values import duration, network_of, ports_of, seconds_of, toml_key, toml_lines, toml_text
+from receiver.failregex.filter import Found, compile_filter, patterns_of
 from shared.errors import SettingsError
+from shared.settings.reading import load
 
 SAMPLES = Path(__file__).parent / "fail2ban"
 

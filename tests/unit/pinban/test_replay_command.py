@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinban.cli import main
-from pinban.replay_core import Event, Limits, replay
-from receiver.times import line_time
+from pinban.replay.count import Event, Limits, replay
+from receiver.lines.times import line_time
 from shared.addresses import Network
 
 A, B = Network("203.0.113.7"), Network("203.0.113.8")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pinban.replay import grid_of
-from pinban.replay_core import Event, Limits, Outcome, likely_innocent, replay
+from pinban.replay.count import Event, Limits, Outcome, likely_innocent, replay
+from pinban.replay.run import grid_of
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import PinbanError
-from shared.rules import Rule
+from shared.settings.rules import Rule
 
 ADDRESSES = [Network(text) for text in ("203.0.113.7", "203.0.113.8", "2001:db8:1:2::/64")]
 ROOMS = ["meet.alice", "meet.bob", ""]

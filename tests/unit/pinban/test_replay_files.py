@@ -17,18 +17,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pinban import replay_files
-from pinban.replay import run_replay
-from pinban.replay_files import LONGEST_LINE, batches
-from pinban.replay_lines import surely_other
-from receiver.classes import Class, Classifier
-from receiver.times import line_time, local_time
+from pinban.replay import files as replay_files
+from pinban.replay.files import LONGEST_LINE, batches
+from pinban.replay.lines import surely_other
+from pinban.replay.run import run_replay
+from receiver.lines.classify import Class, Classifier
+from receiver.lines.times import line_time, local_time
 from shared.durations import Milliseconds
 from shared.errors import PinbanError
-from shared.rules import Rule, built_in_rules
-from shared.settings import Receiver, Settings
-from tests.unit.test_corpus import CORPORA, cases
-from tests.unit.test_lines import TRICKS, default_escape
+from shared.settings.rules import Rule, built_in_rules
+from shared.settings.schema import Receiver, Settings
+from tests.unit.receiver.test_corpus import CORPORA, cases
+from tests.unit.receiver.test_line_formats import TRICKS, default_escape
 
 CLASSIFIER = Classifier(Receiver())
 KNOWN = [bytes.fromhex(c["hex"]) if "hex" in c else c["line"].encode() for path in CORPORA for c in cases(path)]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pinban.plot import draw, short
-from pinban.replay import run_replay
-from pinban.replay_core import Limits, Outcome
+from pinban.replay.count import Limits, Outcome
+from pinban.replay.plot import draw, short
+from pinban.replay.run import run_replay
 from shared.errors import PinbanError
-from shared.settings import Settings
+from shared.settings.schema import Settings
 
 NOW = Limits(5, 300_000)
 
@@ -104,5 +104,5 @@ def test_a_picture_that_cannot_be_drawn_is_one_line(tmp_path: Path) -> None:
 
 def test_without_matplotlib_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "pinban.plot")
+    monkeypatch.delitem(sys.modules, "pinban.replay.plot")
     assert "pip install 'pinban[plot]'" in attempt(tmp_path, "out.svg")

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-ASK = "import os; from pinban.person import whoami; os.setuid({}); print(whoami())"
+ROOT = Path(__file__).resolve().parents[3]
+ASK = "import os; from pinban.deployment.user import whoami; os.setuid({}); print(whoami())"
 
 
 def asked(environment: dict[str, str], uid: int = 0) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 
-from shared.configuration import default_of, described_keys
 from shared.durations import Milliseconds
+from shared.settings.reading import default_of, described_keys
 from tests.lab.process import ROOT
 
 HEAD = ["| setting | default | meaning |", "|---|---|---|"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.configuration import described_keys
-from shared.settings import Settings
-from shared.urgency import PRIORITY
+from shared.host.realtime import PRIORITY
+from shared.settings.reading import described_keys
+from shared.settings.schema import Settings
 from tests.lab.process import ROOT
 
 FOLDER = ROOT / "systemd"
@@ -150,7 +150,7 @@ def test_the_kernel_gives_the_buffer_that_a_receiver_asks_for() -> None:
 
 def test_the_modules_of_all_that_the_rules_use_are_loaded_beforehand() -> None:
     loaded = {line[0] for line in lines("modules-load.d/pinban-enforcer.conf")}
-    source = (ROOT / "enforcer" / "firewall" / "rules.py").read_text()
+    source = (ROOT / "enforcer" / "xtables" / "rules.py").read_text()
     matches = set(re.findall(r'create_match\("(\w+)"\)', source))
     assert matches
     assert {{"tcp": "xt_tcpudp"}.get(match, f"xt_{match}") for match in matches} <= loaded

@@ -1,79 +1,148 @@
-"""Who may import whom, and what every module owes its reader."""
+"""Who may import whom, by folder. docs/architecture.md says what each folder is for."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.lab.process import ROOT
 
-PACKAGES = ("shared", "receiver", "enforcer", "pinban")
-
-#: What each package may not import.
-FORBIDDEN = {
-    "shared": {"receiver", "enforcer", "pinban"},
-    "receiver": {"enforcer", "pinban"},
-    "enforcer": {"receiver", "pinban"},
-    "pinban": {"enforcer"},
+#: The packages that are installed, with those that each may import.
+SIDES = {
+    "shared": set[str](),
+    "receiver": {"shared"},
+    "enforcer": {"shared"},
+    "pinban": {"shared", "receiver"},
 }
 
-#: Modules without clock, socket, Redis or subprocess.
-PURE = (
-    *(f"enforcer/{name}.py" for name in ("reconcile", "position", "desired")),
-    *(f"receiver/{name}.py" for name in ("lines", "paths", "syslog", "classes", "verdict", "failures", "routes")),
-    *(f"shared/{name}.py" for name in ("addresses", "beats", "events", "keys", "durations", "steps")),
-)
+#: Folders that decide, and neither look nor act.
+PURE = ("receiver/lines", "receiver/failregex")
 
-IMPURE = {"redis", "subprocess", "time", "threading", "os", "select", "signal"}
+#: What nothing pure imports: clocks, sockets, files, threads, processes, Redis.
+EFFECTS = {
+    "asyncio", "fcntl", "http", "io", "mmap", "multiprocessing", "os", "pathlib", "redis", "select", "selectors",
+    "shutil", "signal", "smtplib", "socket", "ssl", "subprocess", "tempfile", "threading", "time",
+}  # fmt: skip
 
 #: Of socket, the functions that convert bytes and ask nobody.
 CONVERSIONS = {"inet_pton", "inet_ntop", "AF_INET", "AF_INET6"}
 
-#: Lines that a reader scrolls through, at most.
-LONGEST_MODULE = 260
+#: What a folder may not import at all, for a reason of its own.
+FORBIDDEN = {
+    "receiver/spool": {"redis", "shared.store", "shared.ledger"},  # it outlives a worker, and a Redis that is away
+    "receiver/failregex": set(SIDES),  # fail2ban's language, of use to others
+    "enforcer/xtables": {"redis", "shared", "msgpack", "msgspec"},  # a child that starts in milliseconds and may crash
+}
 
-MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+@dataclass(frozen=True)
+class Import:
+    """One module that a file imports."""
+
+    module: str
+    names: frozenset[str]  #: taken from it, none by `import module`
+    line: int
+
+
+def files(folder: Path = ROOT) -> list[Path]:
+    return [path for side in SIDES for path in sorted((folder / side).rglob("*.py"))]
 
 
 def name_of(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return path.relative_to(ROOT).as_posix()
 
 
-def imports(path: Path) -> Iterator[tuple[str, set[str]]]:
-    """Every module imported anywhere in the file, with the names taken from it."""
+def imports(path: Path) -> Iterator[Import]:
+    """Every import anywhere in the file; `from a import b` of a module b counts as an import of a.b."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, set()) for alias in node.names)
+            yield from (Import(alias.name, frozenset(), node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name_of(path)} imports relatively"
-            yield node.module or "", {alias.name for alias in node.names}
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            assert node.module is not None
+            names = {alias.name for alias in node.names}
+            modules = {name for name in names if is_module(f"{node.module}.{name}")}
+            yield from (Import(f"{node.module}.{name}", frozenset(), node.lineno) for name in modules)
+            if names - modules:
+                yield Import(node.module, frozenset(names - modules), node.lineno)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_module_imports_what_its_package_may_not(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    imported = {module.partition(".")[0] for module, _ in imports(path)}
-    assert not imported & FORBIDDEN[package]
-    assert "tests" not in imported
+def is_module(dotted: str) -> bool:
+    place = ROOT.joinpath(*dotted.split("."))
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_a_pure_module_imports_no_clock_socket_redis_or_process(name: str) -> None:
-    for module, names in imports(ROOT / name):
-        assert module.partition(".")[0] not in IMPURE
-        if module == "socket":
-            assert names, "the whole socket module"
-            assert names <= CONVERSIONS
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_every_module_says_what_lives_in_it(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+def walls_around(module: str, importer: str) -> str | None:
+    """The outermost sub-package that holds the module, is not the module, and does not hold the importer."""
+    parts = module.split(".")
+    for length in range(2, len(parts)):
+        package = ".".join(parts[:length])
+        if not within(importer, package):
+            return package
+    return None
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_module_is_longer_than_one_cares_to_scroll(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < LONGEST_MODULE
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def says_pure(path: Path) -> bool:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return "Pure." in text or "Pure:" in text or "Pure;" in text
+
+
+@pytest.mark.parametrize("path", files(), ids=name_of)
+def test_no_side_imports_another_side_than_it_may(path: Path) -> None:
+    side = path.relative_to(ROOT).parts[0]
+    sides = {each.module.partition(".")[0] for each in imports(path)}
+    assert not sides & ({*SIDES, "tests", "bench"} - {side} - SIDES[side])
+
+
+@pytest.mark.parametrize("path", files(), ids=name_of)
+def test_nobody_imports_the_inside_of_a_package(path: Path) -> None:
+    """What a sub-package is for stands in its __init__; the files beside that are its own affair."""
+    inside = {each.module: walls_around(each.module, dotted(path)) for each in imports(path) if is_module(each.module)}
+    assert {module: package for module, package in inside.items() if package} == {}
+
+
+@pytest.mark.parametrize("path", [p for p in files() if name_of(p).startswith(PURE) or says_pure(p)], ids=name_of)
+def test_what_is_pure_imports_no_clock_socket_file_redis_or_process(path: Path) -> None:
+    for each in imports(path):
+        top = each.module.partition(".")[0]
+        if top == "socket" and each.names and each.names <= CONVERSIONS:
+            continue
+        assert top not in EFFECTS, f"{name_of(path)}:{each.line} imports {each.module}"
+        assert not within(each.module, "shared.store"), f"{name_of(path)}:{each.line} reaches for Redis"
+
+
+@pytest.mark.parametrize(("folder", "forbidden"), FORBIDDEN.items())
+def test_a_folder_imports_nothing_that_its_purpose_forbids(folder: str, forbidden: set[str]) -> None:
+    inner = folder.replace("/", ".")
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for each in imports(path):
+            bad = [one for one in forbidden if within(each.module, one) and not within(each.module, inner)]
+            assert not bad, f"{name_of(path)}:{each.line} imports {each.module}"
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("*/*/*.lua")), ids=name_of)
+def test_a_script_lies_beside_its_only_caller(script: Path) -> None:
+    package = dotted(script.parent)
+    callers = [path for path in files() if f'lua("{package}", "{script.stem}")' in path.read_text(encoding="utf-8")]
+    assert [path.parent for path in callers] == [script.parent]
+
+
+def test_the_walls_stand_where_they_are_drawn() -> None:
+    """The folders named here exist, or the tests above would hold nothing."""
+    for folder in (*PURE, *FORBIDDEN):
+        assert len(list((ROOT / folder).glob("*.py"))) > 1, folder
+    assert walls_around("shared.store.keys", "receiver.worker") == "shared.store"
+    assert walls_around("shared.store.keys", "shared.store.connection") is None
+    assert walls_around("enforcer.firewall.nftables.sets", "enforcer.firewall.choose") == "enforcer.firewall.nftables"

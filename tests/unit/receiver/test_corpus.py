@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from receiver.classes import RULES, Class, Classifier
-from shared.settings import Receiver, Settings
+from receiver.lines.classify import RULES, Class, Classifier
+from shared.settings.schema import Receiver, Settings
 from tests.lab.process import ROOT
 
 CORPORA = (ROOT.parent / "shared" / "corpus" / "lines.jsonl", ROOT / "tests" / "corpus" / "lines.jsonl")

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from receiver import lines, syslog
-from receiver.classes import Class, Classifier
-from receiver.lines import last_of
-from receiver.syslog import message
+from receiver.lines import formats as lines
+from receiver.lines import syslog
+from receiver.lines.classify import Class, Classifier
+from receiver.lines.formats import last_of
+from receiver.lines.syslog import message
 from shared.addresses import counted_network
-from shared.settings import Receiver
-from tests.unit.test_corpus import CORPORA, cases
+from shared.settings.schema import Receiver
+from tests.unit.receiver.test_corpus import CORPORA, cases
 
 CLASSIFIER = Classifier(Receiver())
 

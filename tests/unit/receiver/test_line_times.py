@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver import lines, syslog
-from receiver.times import line_time
-from tests.unit.test_corpus import CORPORA, cases
-from tests.unit.test_lines import FRAMES, default_escape, hostile, json_escape, maybe
+from receiver.lines import formats as lines
+from receiver.lines import syslog
+from receiver.lines.times import line_time
+from tests.unit.receiver.test_corpus import CORPORA, cases
+from tests.unit.receiver.test_line_formats import FRAMES, default_escape, hostile, json_escape, maybe
 
 moments = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)).map(lambda at: at.replace(microsecond=0))
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from receiver.rulebook import Rulebook
-from shared.settings import Settings
+from receiver.lines.rulebook import Rulebook
+from shared.settings.schema import Settings
 
 RULEBOOK = Rulebook(Settings())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.routes import Fault, Route, decode_route, faults, never_answered
+from receiver.probes.lost import Fault, Route, decode_route, faults, never_answered
 from shared.nodes import ALIVE_MS, Node
 
 RX1 = Node("rx1", 0, {"kind": "receiver"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.inbox import BATCH, DATAGRAM_BYTES, Inbox, sender_address
+from receiver.spool.receive_buffer import BATCH, DATAGRAM_BYTES, Inbox, sender_address
 
 #: The most that UDP over IPv4 carries, bytes.
 LONGEST_UDP = 65_507

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from pinban.cli import main
 from receiver.failures import Counted, Failure, pack, unpack
-from receiver.rooms import room_name
-from receiver.rulebook import Rulebook
+from receiver.lines.rulebook import Rulebook
+from receiver.store.rooms import room_name
 from receiver.verdict import bantime_ms, decide
 from shared.addresses import Network
-from shared.configuration import load
 from shared.durations import Milliseconds
 from shared.errors import SettingsError
-from shared.rules import BUILT_IN, Rule, Window, built_in_rules
-from shared.settings import Settings
+from shared.settings.reading import load
+from shared.settings.rules import BUILT_IN, Rule, Window, built_in_rules
+from shared.settings.schema import Settings
 from tests.lab.views import program
 
 A = Network("203.0.113.7")

@@ -18,8 +18,8 @@ import pytest
 
 from receiver.sockets import check_free, kernel_drops, open_sockets
 from shared.errors import SettingsError
-from shared.settings import Receiver
-from tests.unit.children import as_nobody
+from shared.settings.schema import Receiver
+from tests.unit.receiver.children import as_nobody
 
 #: A socket that cannot be bound is closed by the end of the process, which is what follows.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from receiver.failures import unpack
-from receiver.ingest import Sorter
-from receiver.journal import Journal, Slot
-from receiver.rulebook import Rulebook
-from shared.beats import Beat
-from shared.rules import Rule
-from shared.settings import Settings
-from shared.spared import Spared
+from receiver.intake import Sorter
+from receiver.lines.rulebook import Rulebook
+from receiver.spool.slots import Journal, Slot
+from shared.exempt.exemptions import Spared
+from shared.probe import Beat
+from shared.settings.rules import Rule
+from shared.settings.schema import Settings
 from tests.parts import sorter_of
 
 DEFAULTS = msgspec.structs.replace(Settings(), ignoreself=False)

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import receiver.inbox
-import receiver.ingest
-import receiver.journal
+import receiver.intake
+import receiver.spool.receive_buffer
+import receiver.spool.slots
 from receiver.failures import Failure, pack, unpack
-from receiver.inbox import BATCH
-from receiver.ingest import recover
-from receiver.journal import INTAKE, MAX_ATTEMPTS, QUEUE_LENGTH, RECORD_BYTES, Journal, Row, Slot
+from receiver.intake import recover
+from receiver.spool.receive_buffer import BATCH
+from receiver.spool.slots import INTAKE, MAX_ATTEMPTS, QUEUE_LENGTH, RECORD_BYTES, Journal, Row, Slot
 from shared.addresses import counted_network
-from shared.settings import Settings
+from shared.settings.schema import Settings
 from tests.parts import sorter_of
-from tests.unit.children import Child, killed_at
+from tests.unit.receiver.children import Child, killed_at
 
-FILES = tuple(str(module.__file__) for module in (receiver.inbox, receiver.ingest, receiver.journal))
+FILES = tuple(str(module.__file__) for module in (receiver.spool.receive_buffer, receiver.intake, receiver.spool.slots))
 
 SETTINGS = msgspec.structs.replace(Settings(), ignoreself=False)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.paths import Target, target_of
+from receiver.lines.target import Target, target_of
 
 PLAIN = "/api/client/v2/conferences/meet.alice/request_token"
 

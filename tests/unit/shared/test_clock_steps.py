@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pinban.health import notes
+from pinban.deployment.problems import notes
+from shared.clock_steps import STEP_MS, Steps
 from shared.nodes import Node
-from shared.steps import STEP_MS, Steps
 
 
 def test_the_first_look_tells_nothing() -> None:

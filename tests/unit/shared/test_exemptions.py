@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
-from enforcer.ledger import Snapshot
-from receiver.ingest import Sorter
-from receiver.journal import Journal
-from receiver.rulebook import Rulebook
+from enforcer.snapshot import Snapshot
+from receiver.intake import Sorter
+from receiver.lines.rulebook import Rulebook
+from receiver.spool.slots import Journal
 from shared.addresses import Network
-from shared.allow import AllowList, Entry, decode_entries
 from shared.events import Allow, Ban, Stamp, encode
-from shared.names import Names
-from shared.settings import Settings
-from shared.spared import Spared, names_of
+from shared.exempt.exemptions import Spared, names_of
+from shared.exempt.names import Names
+from shared.ledger.allow import AllowList, Entry, decode_entries
+from shared.settings.schema import Settings
 from tests.lab.process import wait_until
 
 A, B, C = Network("203.0.113.7"), Network("203.0.113.8"), Network("2001:db8:1:2::/64")

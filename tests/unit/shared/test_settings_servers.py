@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.configuration import load
 from shared.errors import SettingsError
-from shared.secure import check_secrets
-from shared.servers import Servers, parse_servers
-from shared.settings import Redis, Settings
-from shared.store import shown_url
+from shared.settings.reading import load
+from shared.settings.schema import Redis, Settings
+from shared.settings.servers import Servers, parse_servers
+from shared.store.connection import shown_url
+from shared.store.tls import check_secrets
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from shared.addresses import parse_network
-from shared.beats import parse_beat_url
 from shared.errors import AddressError, SettingsError
-from shared.rules import BUILT_IN, Rule, built_in_rules, decode_hook
-from shared.servers import parse_servers
-from shared.settings import Settings, parse_endpoint, parse_ignored
+from shared.probe import parse_beat_url
+from shared.settings.rules import BUILT_IN, Rule, built_in_rules, decode_hook
+from shared.settings.schema import Settings, parse_endpoint, parse_ignored
+from shared.settings.servers import parse_servers
 
 T = TypeVar("T")
 

@@ -11,15 +11,14 @@ from typing import Any
 
 import redis
 
-from pinban.doctor_nginx import examine as examine_nginx
-from pinban.findings import Finding
-from pinban.operator import Operator
+from pinban.deployment import Operator
+from pinban.doctor.finding import Finding
+from pinban.doctor.nginx import examine as examine_nginx
 from shared.durations import Milliseconds
 from shared.errors import DecodeError, StoreError
 from shared.events import Beat, decode
-from shared.keys import Keys
 from shared.settings import Settings
-from shared.store import PATIENT_S, connect, now_ms, translated
+from shared.store import PATIENT_S, Keys, connect, now_ms, translated
 
 #: Where nginx keeps its configuration, unless one is named.
 NGINX = Path("/etc/nginx/nginx.conf")

@@ -20,13 +20,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
-from shared.cluster import Cluster
 from shared.errors import SettingsError, StoreError
-from shared.keys import Keys
-from shared.secure import UnreadableError, in_tls, secure_options, sentinel_options, tls_remedy, uses_tls
-from shared.sentinel import SENTINEL_S, connect_by_sentinels
-from shared.servers import parse_servers
-from shared.settings import Settings
+from shared.settings import Settings, parse_servers
+from shared.store.cluster import Cluster
+from shared.store.keys import Keys
+from shared.store.sentinel import SENTINEL_S, connect_by_sentinels
+from shared.store.tls import UnreadableError, in_tls, secure_options, sentinel_options, tls_remedy, uses_tls
 
 #: Longest wait for an answer on the path of a failure, s. A healthy Redis needs less than a millisecond.
 HASTY_S = 0.5

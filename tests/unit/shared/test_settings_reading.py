@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.configuration import default_of, described_keys, load, password_of
 from shared.errors import SettingsError
-from shared.settings import Endpoint, Settings, parse_endpoint
-from shared.store import connect, shown_url
+from shared.settings.reading import default_of, described_keys, load, password_of
+from shared.settings.schema import Endpoint, Settings, parse_endpoint
+from shared.store.connection import connect, shown_url
 
 FULL = """
 ignoreip = ["10.0.0.0/8"]

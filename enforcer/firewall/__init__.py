@@ -1,0 +1,23 @@
+"""The firewall port and its backends: what the agent asks of a kernel, and which backend does it."""
+
+from enforcer.firewall.choose import Choice, decide, hand_over, iptables_traces, look, nftables_traces
+from enforcer.firewall.dry_run import DryRunFirewall
+from enforcer.firewall.iptables import IptablesFirewall, load_modules
+from enforcer.firewall.nftables import NftablesFirewall, NftWatch
+from enforcer.firewall.port import Firewall, Room
+
+__all__ = [
+    "Choice",
+    "DryRunFirewall",
+    "Firewall",
+    "IptablesFirewall",
+    "NftWatch",
+    "NftablesFirewall",
+    "Room",
+    "decide",
+    "hand_over",
+    "iptables_traces",
+    "load_modules",
+    "look",
+    "nftables_traces",
+]

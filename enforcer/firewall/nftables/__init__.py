@@ -1,0 +1,13 @@
+"""The backend nftables: one table of its own, spoken to by netlink."""
+
+from enforcer.firewall.nftables.backend import NftablesFirewall
+from enforcer.firewall.nftables.ruleset import Standing, hooks_of, read
+from enforcer.firewall.nftables.watch import NftWatch
+
+__all__ = [
+    "NftWatch",
+    "NftablesFirewall",
+    "Standing",
+    "hooks_of",
+    "read",
+]

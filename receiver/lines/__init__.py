@@ -1,0 +1,14 @@
+"""One log line -> its syslog frame -> the facts in it -> what it means -> which rule counts it. Pure."""
+
+from receiver.lines.classify import Class, Line
+from receiver.lines.rulebook import Reading, Rulebook
+from receiver.lines.times import line_time, local_time
+
+__all__ = [
+    "Class",
+    "Line",
+    "Reading",
+    "Rulebook",
+    "line_time",
+    "local_time",
+]

@@ -1,0 +1,10 @@
+"""What a worker took in and has not counted: receive buffer -> slot -> queue. Outlives the worker, knows no Redis."""
+
+from receiver.spool.receive_buffer import sender_address
+from receiver.spool.slots import Journal, Slot
+
+__all__ = [
+    "Journal",
+    "Slot",
+    "sender_address",
+]

@@ -1,0 +1,17 @@
+"""The ledger in Redis, as every side sees it: bans, allow-list, history. Each change is one script."""
+
+from shared.ledger.allow import AllowList, Entry, decode_entries, read_allow
+from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.history import Chronicle, Row, sentence
+
+__all__ = [
+    "AllowList",
+    "Chronicle",
+    "Entry",
+    "Ledger",
+    "NewBan",
+    "Row",
+    "decode_entries",
+    "read_allow",
+    "sentence",
+]
