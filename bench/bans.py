@@ -34,7 +34,7 @@ import msgspec
 
 from bench.latency import percentile
 from shared.addresses import Network
-from shared.events import Beat, Stamp, encode
+from shared.events import Heartbeat, Stamp, encode
 from shared.ledger import Ledger, NewBan
 from shared.settings import Redis, Settings
 from shared.store import Keys, now_ms
@@ -112,7 +112,7 @@ class Site:
         """Make a gap of one revision, and wait until the enforcer has read a snapshot because of it."""
         with self.server.client() as client:
             rev, epoch = int(client.incr(KEYS.rev)), (client.get(KEYS.epoch) or b"").decode()
-            client.publish(KEYS.channel, encode(Beat(Stamp(epoch, rev), 0)))
+            client.publish(KEYS.channel, encode(Heartbeat(Stamp(epoch, rev), 0)))
         self.await_report()
 
     def one_more(self, seconds: float, per_s: int = 20, ban_ms: int = 3_600_000) -> list[float]:
@@ -156,7 +156,7 @@ class Site:
 
 @contextmanager
 def site(over: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Site]:
-    """One of its own, with these settings beside the usual ones. Beats come as from a receiver."""
+    """One of its own, with these settings beside the usual ones. Heartbeats come as from a receiver."""
     namespace = Namespace(f"{unique_prefix()}-rp")
     with tempfile.TemporaryDirectory(prefix="pinban-") as directory:
         server = RedisServer(Path(directory))
@@ -169,8 +169,8 @@ def site(over: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Site]:
             enforcer = Enforcer(NODE, merge(told, over), Path(directory), namespace)
             with server.client() as client, server.client() as heart:
                 site = Site(server, namespace, enforcer, Ledger(settings, client))
-                site.ledger.beat("rx1")
-                beating = threading.Thread(target=_beat, args=(Ledger(settings, heart), site.over))
+                site.ledger.heartbeat("rx1")
+                beating = threading.Thread(target=_heartbeat, args=(Ledger(settings, heart), site.over))
                 beating.start()
                 try:
                     yield site
@@ -183,9 +183,9 @@ def site(over: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Site]:
             namespace.remove()
 
 
-def _beat(ledger: Ledger, over: threading.Event) -> None:
+def _heartbeat(ledger: Ledger, over: threading.Event) -> None:
     while not over.wait(1.0):
-        ledger.beat("rx1")
+        ledger.heartbeat("rx1")
 
 
 def _networks(number: int) -> Iterator[Network]:

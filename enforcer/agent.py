@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from enforcer.desired import Desired
-from enforcer.firewall import Firewall, Room
+from enforcer.firewall import Capacity, Firewall
 from enforcer.position import Position, Step
 from enforcer.reconcile import SLACK_MS, Plan, plan
 from enforcer.snapshot import Snapshot
@@ -35,24 +35,24 @@ def monotonic_ms() -> int:
 
 
 def _no_matter(_: AllowList) -> None:
-    """Of no use to whoever spares by other means."""
+    """Of no use to whoever exempts by other means."""
 
 
 class Agent:
     """What the firewall should hold, what it holds, and how the one follows the other."""
 
     def __init__(
-        self, firewall: Firewall, spared: Callable[[Network], str], learn: Callable[[AllowList], None] = _no_matter
+        self, firewall: Firewall, exempt: Callable[[Network], str], learn: Callable[[AllowList], None] = _no_matter
     ) -> None:
-        """`spared` tells why a network must never be dropped, or ""; `learn` is told each snapshot's allow-list."""
+        """`exempt` tells why a network must never be dropped, or ""; `learn` is told each snapshot's allow-list."""
         self._learn = learn
         self._firewall = firewall
         self._lock = threading.RLock()
-        self._desired = Desired(spared)
+        self._desired = Desired(exempt)
         self._position = Position()
         self._sparingly = Sparingly(_log, burst=20)
-        self.tally: Counter[str] = Counter()  #: events, gaps, resyncs, repairs, bad_events, spared
-        self.unfit = 0  #: bans that the firewall had no room for
+        self.tally: Counter[str] = Counter()  #: events, gaps, resyncs, repairs, bad_events, exempt
+        self.unfit = 0  #: bans that the firewall was too full for
         self.check_wanted = threading.Event()  #: set when the firewall was not as we left it
         self._touched: set[Network] | None = None  #: what has changed since the check that is under way began
 
@@ -69,7 +69,7 @@ class Agent:
 
     def arm(self) -> None:
         """Make chain, rules and sets stand. FirewallError when they cannot."""
-        made = [*self._firewall.install(), *self._firewall.make_room()]
+        made = [*self._firewall.install(), *self._firewall.enlarge()]
         _log.info("firewall: %s", f"made {', '.join(made)}" if made else "everything stands already")
 
     def resync(self, snapshot: Snapshot) -> None:
@@ -80,14 +80,14 @@ class Agent:
             trusted = self._position.trusts(snapshot.stamp, self._firewall.ledger())
             # what an agent that has not yet read a ledger to its end knows of bans is less than its firewall does
             unknowing = self._position.stamp is None or not self._desired
-            lost, spared = self._desired.replace(snapshot.bans, now_ms, keep_lost=not trusted)
+            lost, exempt = self._desired.replace(snapshot.bans, now_ms, keep_lost=not trusted)
             if unknowing and not trusted:
                 lost += self._desired.keep(self._standing())
             if lost:
                 _log.warning("this ledger is not the one we knew: %d bans that it lacks stay until they expire", lost)
-            if spared:
+            if exempt:
                 self._sparingly.warning(
-                    "spared", "does not drop %d networks of the ledger: ignoreip, own addresses", spared
+                    "exempt", "does not drop %d networks of the ledger: ignoreip, own addresses", exempt
                 )
             self._desired.forget_ended(monotonic_ms())
             self.unfit = self._change(plan(self._desired.ends, self._standing(), monotonic_ms))
@@ -141,28 +141,28 @@ class Agent:
             self.unfit = self._change(change)
             self._remember()
 
-    def tend(self) -> Room:
-        """Look at the firewall from afar, every second: make room where that is needed, mend rules that look disturbed,
-        and ask for a check when bans are missing. A new ban may have to wait while room is made.
+    def tend(self) -> Capacity:
+        """Look at the firewall from afar, every second: enlarge crowded sets, mend rules that look disturbed,
+        and ask for a check when bans are missing. A new ban may have to wait while a set grows.
         """
         try:
-            room = self._firewall.room()
+            capacity = self._firewall.capacity()
         except FirewallError:
             self.check_wanted.set()
             raise
-        if room.disturbed:
+        if capacity.disturbed:
             self._mend_rules()
-        suspicious = room.bans + self.unfit < len(self._desired)
-        if (suspicious or room.wanted) and self._lock.acquire(timeout=_HELD_S):
+        suspicious = capacity.bans + self.unfit < len(self._desired)
+        if (suspicious or capacity.wanted) and self._lock.acquire(timeout=_HELD_S):
             try:
                 if suspicious and self._lacks_bans():
                     self.check_wanted.set()
-                for what in self._firewall.make_room():
+                for what in self._firewall.enlarge():
                     _log.info("firewall: made %s", what)
-                room = self._firewall.room()
+                capacity = self._firewall.capacity()
             finally:
                 self._lock.release()
-        return room
+        return capacity
 
     def _decoded(self, data: bytes) -> Event | None:
         try:
@@ -177,8 +177,8 @@ class Agent:
             return not event.network.endswith("/0")  # which no set can hold, nor take out
         why = self._desired.ban(event.network, event.ttl_ms, monotonic_ms())
         if why:
-            self.tally["spared"] += 1
-            self._sparingly.warning("spared", "does not drop %s: %s", event.network, why)
+            self.tally["exempt"] += 1
+            self._sparingly.warning("exempt", "does not drop %s: %s", event.network, why)
         return not why
 
     def _apply(self, changes: Collection[Ban | Unban]) -> None:
@@ -205,7 +205,7 @@ class Agent:
     def _lacks_bans(self) -> bool:
         """Whether the firewall has fewer bans than it should, those near their end apart."""
         self._desired.forget_ended(monotonic_ms() + SLACK_MS)
-        return self._position.stamp is not None and self._firewall.room().bans + self.unfit < len(self._desired)
+        return self._position.stamp is not None and self._firewall.capacity().bans + self.unfit < len(self._desired)
 
     def _standing(self) -> Iterator[tuple[Network, int]]:
         """What the firewall drops now, with the ms when each ends, as it is read."""
@@ -213,7 +213,7 @@ class Agent:
             yield network, monotonic_ms() + left_ms
 
     def _report(self, change: Plan) -> None:
-        """Say that the firewall was not as we left it; bans without room are missing through no fault of others."""
+        """Say that the firewall was not as we left it; bans that did not fit are missing through no fault of others."""
         repairs = change.repairs - min(self.unfit, len(change.add))
         if repairs:
             self.tally["repairs"] += 1
@@ -221,7 +221,7 @@ class Agent:
                          repairs - len(change.remove), len(change.remove))  # fmt: skip
 
     def _change(self, change: Plan) -> int:
-        """Make the change; how many bans found no room."""
+        """Make the change; how many bans did not fit."""
         if not change:
             return 0
         try:

@@ -16,9 +16,9 @@ class Desired:
     `orphans` are bans that the firewall holds and a new ledger does not know: they stay until they expire.
     """
 
-    def __init__(self, spared: Callable[[Network], str]) -> None:
-        """`spared` tells why a network must never be dropped, whatever the ledger says, or "" when it may be."""
-        self._spared = spared
+    def __init__(self, exempt: Callable[[Network], str]) -> None:
+        """`exempt` tells why a network must never be dropped, whatever the ledger says, or "" when it may be."""
+        self._exempt = exempt
         self._ends: dict[Network, int] = {}
         self.orphans: set[Network] = set()
 
@@ -32,7 +32,7 @@ class Desired:
 
     def ban(self, network: Network, ttl_ms: int, now_ms: int) -> str:
         """Drop the network for this long; returns why not when it must not be dropped."""
-        if why := self._spared(network):
+        if why := self._exempt(network):
             return why
         self._ends[network] = now_ms + ttl_ms
         self.orphans.discard(network)
@@ -50,22 +50,22 @@ class Desired:
         this reason, and how many networks of it must not be dropped. When reading the ledger fails, nothing is let go.
         """
         before, self._ends = self._ends, {}
-        spared = 0
+        exempt = 0
         try:
             for network, left_ms in bans:
                 before.pop(network, None)  # at once, so that two ledgers need little more memory than one
-                if self._spared(network):
-                    spared += 1
+                if self._exempt(network):
+                    exempt += 1
                 else:
                     self._ends[network] = now_ms + left_ms
         finally:
             lost = before  # by now only what the ledger lacks, or what had not been read when reading failed
             self._ends |= lost
         stay = lost.keys() if keep_lost else self.orphans & lost.keys()
-        self.orphans = {n for n in stay if lost[n] > now_ms and not self._spared(n)}
+        self.orphans = {n for n in stay if lost[n] > now_ms and not self._exempt(n)}
         for network in lost.keys() - self.orphans:
             del self._ends[network]
-        return (len(self.orphans) if keep_lost else 0), spared
+        return (len(self.orphans) if keep_lost else 0), exempt
 
     def keep(self, bans: Iterable[tuple[Network, int]]) -> int:
         """Hold on to bans of a ledger that is lost, pairs of network and its end in ms, unless a newer one knows them.
@@ -74,7 +74,7 @@ class Desired:
         """
         kept = 0
         for network, end_ms in bans:
-            if network not in self._ends and not self._spared(network):
+            if network not in self._ends and not self._exempt(network):
                 self.orphans.add(network)
                 self._ends[network] = end_ms
                 kept += 1

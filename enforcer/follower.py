@@ -1,7 +1,7 @@
 """The thread that listens to the ledger: subscribe, confirm, snapshot, then events; begins anew at any doubt.
 
 redis-py reconnects behind one's back, a frozen server still acknowledges bytes, and a demoted master stays silent, so
-the only sign of life that counts is a beat.
+the only sign of life that counts is a heartbeat.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shared.logs import Sparingly
 from shared.settings import Settings
 from shared.store import ASK_EVERY_S, Keys, connect, left_behind, translated
 
-#: Beats come every two seconds; after this long without one the connection is not believed any more, s.
+#: Heartbeats come every two seconds; after this long without one the connection is not believed any more, s.
 SILENCE_S = 6.0
 
 #: Events that come after so long a silence have lain somewhere, and their bans are shorter by now than they say, s.
@@ -102,7 +102,7 @@ class Follower(threading.Thread):
                     self.resync_wanted.clear()
                     self._resync(client)
                 if self.heard_at is not None and time.monotonic() - self.heard_at > SILENCE_S:
-                    raise StoreError(f"no beat for {SILENCE_S:.0f} s; is a receiver running, is Redis answering?")
+                    raise StoreError(f"no heartbeat for {SILENCE_S:.0f} s; is a receiver running, is Redis answering?")
                 if time.monotonic() - asked_at > ASK_EVERY_S:
                     asked_at = time.monotonic()
                     if reason := left_behind(client, channel):

@@ -27,12 +27,12 @@ from enforcer.firewall import (
     nftables_traces,
 )
 from enforcer.follower import Follower
-from enforcer.maintenance import Keeper
-from enforcer.probes import Beats
+from enforcer.maintenance import Maintenance
+from enforcer.probes import Probes
 from enforcer.service import Service
 from shared import logs
 from shared.errors import PinbanError
-from shared.exempt import Spared, names_of
+from shared.exempt import Exemptions, names_of
 from shared.host import CAP_NET_ADMIN, CAP_NET_RAW, keep_only
 from shared.settings import Settings, load
 from shared.store import check_secrets
@@ -83,33 +83,35 @@ def run(settings: Settings, firewall: Firewall, why: str, alive: Path | None = N
     service = Service()
     names = names_of(settings)
     names.start()
-    spared = Spared(settings, names)
-    agent = Agent(firewall, spared, spared.learn)
+    exempt = Exemptions(settings, names)
+    agent = Agent(firewall, exempt, exempt.learn)
     agent.arm()
     replace_others(settings, firewall)
     watch = NftWatch(firewall, agent.check_wanted.set) if isinstance(firewall, NftablesFirewall) else None
     follower = Follower(settings, agent)
-    beats = Beats(settings)
-    keeper = Keeper(settings, agent, follower, firewall.name, why, beats, alive)
+    probes = Probes(settings)
+    maintenance = Maintenance(settings, agent, follower, firewall.name, why, probes, alive)
     _log.info("armed with %s: chains %s, ports %s; node %s", firewall.name, ", ".join(settings.enforcer.chains),
               settings.enforcer.ports, settings.enforcer.node)  # fmt: skip
     follower.start()
-    keeper.start()
+    maintenance.start()
     if watch:
         watch.start()
-    beats.start()
+    probes.start()
     service.tell("armed; reads the ledger", "READY=1")
     asked = threading.Event()
     threading.Thread(target=_await, args=(signals, asked), name="signals", daemon=True).start()
     while not asked.wait(service.every_s):
-        well = all(thread.is_alive() and time.monotonic() - thread.moved_at < STUCK_S for thread in (follower, keeper))
+        well = all(
+            thread.is_alive() and time.monotonic() - thread.moved_at < STUCK_S for thread in (follower, maintenance)
+        )
         service.tell(follower.trouble or f"follows the ledger, revision {agent.applied[1]}", *["WATCHDOG=1"] * well)
     service.tell("stops; protection stays in place", "STOPPING=1")
-    beats.stop()
+    probes.stop()
     follower.stop()
-    keeper.stop()
+    maintenance.stop()
     follower.join(3.0)
-    keeper.join(3.0)
+    maintenance.join(3.0)
     firewall.close()
     _log.info("stopped; %s", "protection stays in place" if firewall.name != "dry-run" else "nothing was enforced")
     return 0

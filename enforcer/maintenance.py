@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from enforcer.agent import Agent
-from enforcer.firewall import Room
+from enforcer.firewall import Capacity
 from enforcer.follower import Follower
-from enforcer.probes import Beats
+from enforcer.probes import Probes
 from shared.errors import FirewallError, StoreError
 from shared.logs import Sparingly
 from shared.nodes import NodeWriter
@@ -32,7 +32,7 @@ _REST = 5
 _log = logging.getLogger("pinban.enforcer")
 
 
-class Keeper(threading.Thread):
+class Maintenance(threading.Thread):
     """Runs until told to stop."""
 
     def __init__(
@@ -42,20 +42,20 @@ class Keeper(threading.Thread):
         follower: Follower,
         backend: str,
         why: str,
-        beats: Beats,
+        probes: Probes,
         alive: Path | None = None,
     ) -> None:
         """`why` tells how the backend came to be the one; `alive` is a file to write every second, see main."""
-        super().__init__(name="keeper", daemon=True)
+        super().__init__(name="maintenance", daemon=True)
         self._settings = settings
         self._agent = agent
         self._follower = follower
         self._backend = backend
         self._backend_why = why
-        self._beats = beats
+        self._probes = probes
         self._alive = alive
-        client = connect(settings, f"keeper-{settings.enforcer.node}", HASTY_S)
-        self._writer = NodeWriter(settings, client, settings.enforcer.node, beats.instance, beats.clock)
+        client = connect(settings, f"maintenance-{settings.enforcer.node}", HASTY_S)
+        self._writer = NodeWriter(settings, client, settings.enforcer.node, probes.instance, probes.clock)
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
         self.moved_at = time.monotonic()  #: when the loop last came round, s
@@ -88,17 +88,17 @@ class Keeper(threading.Thread):
                 _log.exception("could not keep house")
             self._stopping.wait(_EVERY_S)
 
-    def _look(self) -> tuple[Room, str]:
+    def _look(self) -> tuple[Capacity, str]:
         """How full the firewall is, and what is wrong with it."""
         try:
-            room = self._agent.tend()
+            capacity = self._agent.tend()
         except FirewallError as error:
-            return Room(0), str(error)
+            return Capacity(0), str(error)
         self._show_life()
-        found = [room.alarm]
+        found = [capacity.alarm]
         if self._agent.unfit:
-            found.append(f"{self._agent.unfit} bans found no room in the firewall")
-        return room, "; ".join(filter(None, found))
+            found.append(f"{self._agent.unfit} bans did not fit into the firewall")
+        return capacity, "; ".join(filter(None, found))
 
     def _show_life(self) -> None:
         """The kernel has answered: say so once it holds a ledger, and which network namespace it was asked about."""
@@ -112,7 +112,7 @@ class Keeper(threading.Thread):
 
     def _report(self) -> None:
         epoch, rev = self._agent.applied
-        room, found = self._look()
+        capacity, found = self._look()
         if found:
             self._sparingly.warning("firewall", "%s", found)
         heard_at = self._follower.heard_at
@@ -123,17 +123,17 @@ class Keeper(threading.Thread):
             "backend_why": self._backend_why,
             "epoch": epoch,
             "applied_rev": rev,
-            "bans": room.bans,
-            "set_size": room.size,
-            "set_fill": room.fill,
+            "bans": capacity.bans,
+            "set_capacity": capacity.size,
+            "set_fill": capacity.fill,
             "unfit": self._agent.unfit,
-            "beat_age_ms": -1 if heard_at is None else int((time.monotonic() - heard_at) * 1_000),
+            "heartbeat_age_ms": -1 if heard_at is None else int((time.monotonic() - heard_at) * 1_000),
             "trouble": "; ".join(filter(None, (self._follower.trouble, found))),
-            "beats_sent": self._beats.sent,
-            "beat_every_ms": self._beats.every_ms,
-            "beat_trouble": self._beats.trouble,
+            "probes_sent": self._probes.sent,
+            "probe_every_ms": self._probes.every_ms,
+            "probe_trouble": self._probes.trouble,
         }
-        for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "spared", "clock_steps"):
+        for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "exempt", "clock_steps"):
             fields[name] = self._agent.tally[name]
         if not self._writer.write(fields):
             self._sparingly.warning(

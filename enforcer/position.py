@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from shared.events import Allow, Beat, Event, Hot, Stamp
+from shared.events import Allow, Event, Heartbeat, Hot, Stamp
 
 
 class Step(Enum):
     """What to do with an event."""
 
     APPLY = auto()  #: the next change
-    IGNORE = auto()  #: known already, or a beat that agrees
+    IGNORE = auto()  #: known already, or a heartbeat that agrees
     RESYNC = auto()  #: something was missed, or this is another ledger
 
 
@@ -26,7 +26,7 @@ class Position:
         if self.stamp is None or event.stamp.epoch != self.stamp.epoch:
             return Step.RESYNC
         ahead = event.stamp.rev - self.stamp.rev
-        if isinstance(event, Beat | Hot):
+        if isinstance(event, Heartbeat | Hot):
             return Step.IGNORE if ahead <= 0 else Step.RESYNC
         if isinstance(event, Allow):
             return Step.RESYNC if ahead > 0 else Step.IGNORE

@@ -1,4 +1,4 @@
-"""The thread that sends numbered beats through this RP's own nginx, so that a log that gets lost is missed.
+"""The thread that sends numbered probes through this RP's own nginx, so that a log that gets lost is missed.
 
 It asks nginx and counts the answers; whether the lines arrive is for the receiver to see. Never touches the firewall.
 """
@@ -12,13 +12,13 @@ import threading
 from contextlib import closing
 
 from shared.clock import RedisClock
-from shared.probe import TOGETHER, Beat, BeatUrl, parse_beat_url
+from shared.probe import TOGETHER, Probe, ProbeUrl, parse_probe_url
 from shared.settings import Settings
 
 #: Longest wait for nginx, s. It answers from its configuration, in a millisecond.
 _ANSWER_S = 2.0
 
-#: Between two beats on one connection, s: the receiver's host has then refused the first one's line if it does so.
+#: Between two probes on one connection, s: the receiver's host has then refused the first one's line if it does so.
 _BETWEEN_S = 0.05
 
 #: Rounds in a row without an answer that are a trouble: fewer are nginx starting anew.
@@ -27,16 +27,16 @@ _PATIENCE = 3
 _log = logging.getLogger("pinban.enforcer")
 
 
-class Beats(threading.Thread):
-    """Asks until told to stop; at once at an end when enforcer.beat_url is empty."""
+class Probes(threading.Thread):
+    """Asks until told to stop; at once at an end when enforcer.probe_url is empty."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(name="beats", daemon=True)
+        super().__init__(name="probes", daemon=True)
         self._rp = settings.enforcer.node
-        self._url = parse_beat_url(settings.enforcer.beat_url)
+        self._url = parse_probe_url(settings.enforcer.probe_url)
         self._stopping = threading.Event()
         self._unanswered = 0  #: rounds in a row
-        self.every_ms = int(settings.enforcer.beat_every)
+        self.every_ms = int(settings.enforcer.probe_every)
         self.instance = secrets.token_hex(4)  #: tells this start of the enforcer from all others
         self.clock = RedisClock()
         self.sent = 0 if self._url else -1  #: the last number that nginx answered; -1: nobody is asked
@@ -51,17 +51,17 @@ class Beats(threading.Thread):
         while self._url and not self._stopping.is_set():
             try:
                 self._heed(self._ask(self._url))
-            except Exception:  # noqa: BLE001  one bug must not end the beats
-                _log.exception("could not send a beat")
+            except Exception:  # noqa: BLE001  one bug must not end the probes
+                _log.exception("could not send a probe")
             self._stopping.wait(self.every_ms / 1_000)
 
-    def _ask(self, url: BeatUrl) -> str:
-        """Ask for a few beats on a connection of their own, so by one worker of nginx; why that failed, or ""."""
+    def _ask(self, url: ProbeUrl) -> str:
+        """Ask for a few probes on a connection of their own, so by one worker of nginx; why that failed, or ""."""
         try:
             with closing(http.client.HTTPConnection(url.host, url.port, timeout=_ANSWER_S)) as connection:
                 for _ in range(TOGETHER):
-                    beat = Beat(self._rp, self.instance, self.sent + 1, self.clock.now_ms())
-                    connection.request("GET", f"{url.path}/{beat}")
+                    probe = Probe(self._rp, self.instance, self.sent + 1, self.clock.now_ms())
+                    connection.request("GET", f"{url.path}/{probe}")
                     answer = connection.getresponse()
                     if answer.status != http.HTTPStatus.NO_CONTENT:
                         return f"answers with status {answer.status}"
@@ -76,11 +76,11 @@ class Beats(threading.Thread):
     def _heed(self, why: str) -> None:
         if not why:
             if self.trouble:
-                _log.info("nginx answers to beats again")
+                _log.info("nginx answers to probes again")
             self._unanswered, self.trouble = 0, ""
             return
         self._unanswered += 1
         if self._unanswered >= _PATIENCE:
             if not self.trouble:
-                _log.warning("nginx %s when asked for a beat; does it include this version's nginx/pinban.conf?", why)
-            self.trouble = f"nginx {why} when asked for a beat"
+                _log.warning("nginx %s when asked for a probe; does it include this version's nginx/pinban.conf?", why)
+            self.trouble = f"nginx {why} when asked for a probe"

@@ -150,12 +150,12 @@ def allow(  # an option each
 @click.pass_obj
 @reported
 def trust(config: str | None, sender: str, as_json: bool) -> None:
-    """Let the lines of SENDER, an RP's address, ban again, although they banned too many (receiver.breaker)."""
+    """Let the lines of SENDER, an RP's address, ban again, although they banned too many (receiver.doubt_above)."""
     result = Operator(_settings(config)).trust(sender)
     if as_json:
         print_json(result)
     else:
-        click.echo(f"{result['sender']} {'is trusted again' if result['was_observed'] else 'was trusted already'}")
+        click.echo(f"{result['sender']} {'is trusted again' if result['was_doubted'] else 'was trusted already'}")
 
 
 @main.command()

@@ -97,16 +97,16 @@ def show_status(report: dict[str, Any]) -> None:
     )
     if report["log"]:
         print_table(
-            ("log of", "read by", "last beat", "missing", "lag"),
+            ("log of", "read by", "last probe", "missing", "lag"),
             [
                 (
-                    route["rp"],
-                    route["receiver"],
-                    f"{Milliseconds(route['silent_ms'])} ago",
-                    f"{route['missing']} of {route['beats']}",
-                    "" if route["lag_ms"] is None else Milliseconds(route["lag_ms"]),
+                    path["rp"],
+                    path["receiver"],
+                    f"{Milliseconds(path['silent_ms'])} ago",
+                    f"{path['missing']} of {path['probes']}",
+                    "" if path["lag_ms"] is None else Milliseconds(path["lag_ms"]),
                 )
-                for route in report["log"]
+                for path in report["log"]
             ],
             "",
         )

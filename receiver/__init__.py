@@ -1,1 +1,1 @@
-"""Syslog datagrams in -> journal -> class -> count in Redis -> ban. The only writer of counters."""
+"""Syslog datagrams in -> spool -> class -> count in Redis -> ban. The only writer of counters."""

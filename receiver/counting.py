@@ -1,6 +1,6 @@
 """The thread that takes failures from the queue, counts them in Redis and bans whoever reached the limit.
 
-Redis away costs nothing but time: failures stay in the journal until they are counted or too old to count.
+Redis away costs nothing but time: failures stay in the spool until they are counted or too old to count.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import time
 from dataclasses import replace
 
 from receiver.failures import Counted, Failure, unpack
-from receiver.spool import Journal, Slot
-from receiver.store import Breaker, Counts, Rooms, expired
+from receiver.spool import Slot, Spool
+from receiver.store import Counts, Doubt, Rooms, expired
 from receiver.verdict import HOT, Verdict, bantime_ms, decide
 from shared.durations import Milliseconds
 from shared.errors import StoreError
@@ -36,15 +36,15 @@ class Counter(threading.Thread):
     """Empties the slots that it is given; `more` wakes it."""
 
     def __init__(
-        self, settings: Settings, journal: Journal, counts: Counts, ledger: Ledger, rooms: Rooms, breaker: Breaker
+        self, settings: Settings, spool: Spool, counts: Counts, ledger: Ledger, rooms: Rooms, doubt: Doubt
     ) -> None:
         super().__init__(name="counter", daemon=True)
         self._settings = settings
-        self._journal = journal
+        self._spool = spool
         self._counts = counts
         self._ledger = ledger
         self._rooms = rooms
-        self._breaker = breaker
+        self._doubt = doubt
         self._rules = settings.rules
         self._wake = threading.Condition()
         self._news = False
@@ -110,7 +110,7 @@ class Counter(threading.Thread):
         try:
             self._counts.prepare()
             self._ledger.prepare()
-            self._breaker.prepare()
+            self._doubt.prepare()
         except StoreError as error:
             self._seldom.warning("store", "%s; failures wait", error)
 
@@ -118,7 +118,7 @@ class Counter(threading.Thread):
         for slot in empty:
             with self._wake:
                 self._slots.remove(slot)
-            self._journal.release(slot)
+            self._spool.release(slot)
 
     def _empty(self, slot: Slot) -> bool:
         """Count one batch of a slot; False when Redis failed and the batch stays."""
@@ -181,11 +181,11 @@ class Counter(threading.Thread):
     def _ban(self, verdict: Verdict, rule: Rule) -> bool:
         facts = [dict(zip(("id", "rp", "alias", "at"), each.split(" "), strict=False)) for each in verdict.evidence]
         evidence, node = json.dumps(facts), self._settings.receiver.node
-        simulate = rule.simulate or self._breaker.trips(verdict.network, (fact["rp"] for fact in facts))
+        simulate = rule.simulate or self._doubt.trips(verdict.network, (fact["rp"] for fact in facts))
         recorded = self._ledger.ban(
             NewBan(verdict.network, verdict.bantime_ms, verdict.rule, evidence, node, int(rule.strikes_kept), simulate)
         )
-        # Only simulated, it must not spare anybody what the other rules have counted.
+        # Only simulated, it must not exempt anybody what the other rules have counted.
         forgotten = [verdict.rule.removesuffix(LONG).removesuffix(HOT)] if simulate else self._rules
         self._counts.reset(verdict.network, forgotten, long=verdict.rule.endswith(LONG))
         if recorded.new:

@@ -1,4 +1,4 @@
-"""A failure on its way from the log line to the counter: the value, and its bytes in the journal. Pure."""
+"""A failure on its way from the log line to the counter: the value, and its bytes in the spool. Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Counted:
 
 
 def pack(failure: Failure) -> bytes:
-    """At most receiver.journal.RECORD_BYTES bytes."""
+    """At most receiver.spool.RECORD_BYTES bytes."""
     packed: bytes = msgpack.packb(
         (
             failure.network,

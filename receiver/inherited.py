@@ -1,4 +1,4 @@
-"""What the arbiter makes once and every worker inherits: sockets and journal, beside the settings of the day."""
+"""What the arbiter makes once and every worker inherits: sockets and spool, beside the settings of the day."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from socket import socket
 
 from receiver.lines import Rulebook
 from receiver.sockets import check_free, open_sockets
-from receiver.spool import Journal
+from receiver.spool import Spool
 from shared.settings import Settings
 
 #: Enough for two generations of the most workers there may be, beside each other during a reload, and for slots that
@@ -16,17 +16,17 @@ _SLOTS = 40
 
 
 @dataclass(slots=True)
-class Station:
+class Inherited:
     """Shared by all workers of a receiver. Settings and rules change at a reload, the rest never does."""
 
     settings: Settings
     rulebook: Rulebook
     sockets: list[socket]
-    journal: Journal
+    spool: Spool
 
 
-def open_station(settings: Settings) -> Station:
-    """Bind the sockets and lay out the journal; SettingsError when an address is taken."""
+def open_inherited(settings: Settings) -> Inherited:
+    """Bind the sockets and lay out the spool; SettingsError when an address is taken."""
     rulebook = Rulebook(settings)
     check_free(settings.receiver.http)
-    return Station(settings, rulebook, open_sockets(settings.receiver), Journal(_SLOTS))
+    return Inherited(settings, rulebook, open_sockets(settings.receiver), Spool(_SLOTS))

@@ -1,6 +1,6 @@
 """The thread that reads the datagram sockets and sorts what arrives. Never speaks to Redis, never waits for anyone.
 
-Every datagram ends in exactly one outcome of receiver.journal.INTAKE; a line that counts goes on to the queue.
+Every datagram ends in exactly one outcome of receiver.spool.INTAKE; a line that counts goes on to the queue.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from socket import socket
 from receiver.counting import Counter
 from receiver.failures import Failure, pack
 from receiver.lines import Class, Line, Rulebook
-from receiver.spool import Journal, Slot, sender_address
+from receiver.spool import Slot, Spool, sender_address
 from shared.addresses import NetworkSet, parse_network
 from shared.errors import AddressError
-from shared.exempt import Spared
+from shared.exempt import Exemptions
 from shared.host import be_ordinary, be_quick
 from shared.logs import Sparingly
-from shared.probe import Beat
+from shared.probe import Probe
 from shared.settings import Settings
 
 #: How often the sockets are looked at although nothing woke us: another worker may have slept on its wake-up, s.
@@ -36,27 +36,27 @@ _SENDERS = 1_024
 _log = logging.getLogger("pinban.receiver")
 
 
-def _no_matter(_: Beat) -> None:
+def _no_matter(_: Probe) -> None:
     """Of no use to whoever sorts without keeping watch."""
 
 
 class Sorter:
-    """Turns the datagrams of an inbox into outcomes and failures."""
+    """Turns the datagrams of a receive buffer into outcomes and failures."""
 
     def __init__(
-        self, settings: Settings, rulebook: Rulebook, spared: Spared, note: Callable[[Beat], None] = _no_matter
+        self, settings: Settings, rulebook: Rulebook, exempt: Exemptions, note: Callable[[Probe], None] = _no_matter
     ) -> None:
-        """`spared` is asked by the thread that sorts, and by no other; `note` is told of each beat."""
+        """`exempt` is asked by the thread that sorts, and by no other; `note` is told of each probe."""
         self._note = note
         self._rulebook = rulebook
         self._trusted = NetworkSet(settings.receiver.senders)
-        self._spared = spared
+        self._exempt = exempt
         self._forgives = settings.rooms.forgive_on_join > 0 and settings.rules["pin"].enabled
         self._senders: dict[bytes, tuple[str, bool]] = {}
         self._sparingly = Sparingly(_log)
 
     def sort(self, slot: Slot) -> int:
-        """Deal with everything in the slot's inbox; how many failures that made."""
+        """Deal with everything in the slot's receive buffer; how many failures that made."""
         tally: dict[str, int] = {}
         failures: list[bytes] = []
         for id_, name, data in slot.datagrams():
@@ -79,12 +79,12 @@ class Sorter:
         if line.meaning is Class.MALFORMED:
             self._sparingly.warning("malformed", "cannot read a line of %s: %r", sender, (data or b"")[:200])
             return line.meaning, None
-        if line.beat is not None:
-            self._note(line.beat)
+        if line.probe is not None:
+            self._note(line.probe)
         joined = line.meaning is Class.JOINED and rule is None and self._forgives
         if line.network is None or (rule is None and not joined):
             return line.meaning, None
-        if self._spared(line.network):
+        if self._exempt(line.network):
             return "ignored", None
         now_ms = time.monotonic_ns() // 1_000_000
         return line.meaning, Failure(
@@ -113,10 +113,10 @@ class Sorter:
 class Ingest(threading.Thread):
     """Reads the sockets until told to stop, then leaves what is queued in them to the next worker."""
 
-    def __init__(self, sockets: Sequence[socket], journal: Journal, sorter: Sorter, counter: Counter) -> None:
+    def __init__(self, sockets: Sequence[socket], spool: Spool, sorter: Sorter, counter: Counter) -> None:
         super().__init__(name="ingest", daemon=True)
         self._sockets = sockets
-        self._journal = journal
+        self._spool = spool
         self._sorter = sorter
         self._counter = counter
         self._stopping = threading.Event()
@@ -168,10 +168,10 @@ class Ingest(threading.Thread):
             (be_ordinary if flooded else be_quick)()
 
     def _claimed(self) -> Slot | None:
-        """A slot without an owner, what was left in its inbox dealt with; waits while a reload has them all in use."""
+        """A slot without an owner, its receive buffer emptied; waits while a reload has all slots in use."""
         while not self._stopping.is_set():
-            for slot in self._journal.slots:
-                if self._journal.claim(slot):
+            for slot in self._spool.slots:
+                if self._spool.claim(slot):
                     recover(slot, self._sorter)
                     return slot
             self.moved_at = time.monotonic()
@@ -180,7 +180,7 @@ class Ingest(threading.Thread):
 
 
 def recover(slot: Slot, sorter: Sorter) -> None:
-    """Deal with the inbox of a worker that is gone; a batch that nobody survives is given up and counted."""
+    """Deal with the receive buffer of a worker that is gone; a batch that nobody survives is given up and counted."""
     left = sum(1 for _ in slot.datagrams())
     if left and not slot.attempt():
         _log.error("gave up %d datagrams over which workers died", left)

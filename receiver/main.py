@@ -8,7 +8,7 @@ import sys
 
 from gunicorn.app.base import BaseApplication
 
-from receiver.inherited import Station, open_station
+from receiver.inherited import Inherited, open_inherited
 from receiver.lines import Rulebook
 from receiver.worker import Health, IngestWorker
 from shared import logs
@@ -26,21 +26,21 @@ _log = logging.getLogger("pinban.receiver")
 class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn with our settings instead of its own."""
 
-    def __init__(self, station: Station, path: str | None) -> None:
-        self.station = station
+    def __init__(self, inherited: Inherited, path: str | None) -> None:
+        self.inherited = inherited
         self._path = path
         self._loaded = False
         self.health = Health()
         super().__init__()
 
     @property
-    def keeper(self) -> object:
+    def maintenance(self) -> object:
         """Set by the worker, read by the health check."""
-        return self.health.keeper
+        return self.health.maintenance
 
-    @keeper.setter
-    def keeper(self, keeper: object) -> None:
-        self.health.keeper = keeper  # type: ignore[assignment]
+    @maintenance.setter
+    def maintenance(self, maintenance: object) -> None:
+        self.health.maintenance = maintenance  # type: ignore[assignment]
 
     def load(self) -> Health:
         """The WSGI application. Needs nothing that can be missing: a worker that cannot boot ends the service."""
@@ -51,7 +51,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
         if self._loaded:
             self._reload()
         self._loaded = True
-        receiver = self.station.settings.receiver
+        receiver = self.inherited.settings.receiver
         for key, value in {
             "bind": [receiver.http],
             "workers": receiver.workers,
@@ -68,7 +68,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
             self.cfg.set(key, value)
 
     def _reload(self) -> None:
-        before = self.station.settings
+        before = self.inherited.settings
         try:
             after = load(self._path)
             check_secrets(after)
@@ -81,7 +81,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
             before.receiver.receive_buffer,
         ):
             _log.warning("receiver.listen and receiver.receive_buffer change at a restart, not at a reload")
-        self.station.settings, self.station.rulebook = after, rulebook
+        self.inherited.settings, self.inherited.rulebook = after, rulebook
         _log.info("settings reloaded")
 
 
@@ -94,13 +94,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(options.config)
         check_secrets(settings)
-        station = open_station(settings)
+        inherited = open_inherited(settings)
     except SettingsError as error:
         print(f"pinban-receiver: {error}", file=sys.stderr)
         return 2
     keep_only(())  # the sockets are ours already
     announce(settings)
-    ReceiverApplication(station, options.config).run()
+    ReceiverApplication(inherited, options.config).run()
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The thread that keeps house once a second: the beat, the node's hash, what dead workers left, what goes wrong."""
+"""The once-a-second thread: the heartbeat, the node's hash, what dead workers left, what goes wrong."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from importlib.metadata import version
 import redis
 
 from receiver.counting import Counter
-from receiver.inherited import Station
+from receiver.inherited import Inherited
 from receiver.intake import Ingest, Sorter, recover
 from receiver.probes import Watch
 from receiver.sockets import kernel_drops
 from receiver.store import Rooms
 from shared.errors import StoreError
-from shared.exempt import Spared
+from shared.exempt import Exemptions
 from shared.ledger import AllowList, Ledger, read_allow
 from shared.logs import Sparingly
 from shared.nodes import NodeWriter
@@ -37,33 +37,33 @@ _log = logging.getLogger("pinban.receiver")
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Where the keeper puts what it reads from Redis."""
+    """Where the maintenance puts what it reads from Redis."""
 
     rooms: Rooms
-    spared: tuple[Spared, ...]  #: one for each thread that asks
+    exempt: tuple[Exemptions, ...]  #: one for each thread that asks
 
 
-class Keeper(threading.Thread):
+class Maintenance(threading.Thread):
     """Runs until told to stop."""
 
     def __init__(
         self,
         settings: Settings,
         client: redis.Redis,
-        station: Station,
+        inherited: Inherited,
         ingest: Ingest,
         counter: Counter,
         sorter: Sorter,
         learned: Learned,
         watch: Watch,
     ) -> None:
-        super().__init__(name="keeper", daemon=True)
+        super().__init__(name="maintenance", daemon=True)
         self._settings = settings
         self._client = client
         self._ledger = Ledger(settings, client)
-        self._journal = station.journal
-        self._sockets = station.sockets
-        self._writer = NodeWriter(settings, client, settings.receiver.node, station.journal.name)
+        self._spool = inherited.spool
+        self._sockets = inherited.sockets
+        self._writer = NodeWriter(settings, client, settings.receiver.node, inherited.spool.name)
         self._ingest = ingest
         self._counter = counter
         self._sorter = sorter
@@ -76,7 +76,7 @@ class Keeper(threading.Thread):
         self.trouble = "Redis has not answered yet"  #: why this receiver cannot count now, or ""
 
     def stop(self) -> None:
-        """End the loop; returns when what was seen of beats is told, or Redis was too slow for that."""
+        """End the loop; returns when what was seen of probes is told, or Redis was too slow for that."""
         self._stopping.set()
         self.join(2.0)
 
@@ -88,8 +88,8 @@ class Keeper(threading.Thread):
             self._guarded(self._report)
             self._guarded(self._learn)
             self._guarded(self._look)
-            self._guarded(self._watch_beats)
-        self._guarded(self._watch_beats)
+            self._guarded(self._watch_probes)
+        self._guarded(self._watch_probes)
 
     def _guarded(self, chore: Callable[[], None]) -> None:
         try:
@@ -105,8 +105,8 @@ class Keeper(threading.Thread):
 
     def _report(self) -> None:
         node = self._settings.receiver.node
-        self._ledger.beat(f"{node}/{os.getpid()}")
-        totals = self._journal.totals()
+        self._ledger.heartbeat(f"{node}/{os.getpid()}")
+        totals = self._spool.totals()
         drops = kernel_drops(self._sockets)
         facts: dict[str, str | int] = {"kind": "receiver", "version": version("pinban"), "drops": drops, **totals}
         if not self._writer.write(facts):
@@ -130,8 +130,8 @@ class Keeper(threading.Thread):
         """What people and other receivers wrote: the allow-list and the hot rooms."""
         entries, redis_ms = read_allow(self._settings, self._client)
         now = time.monotonic_ns() // 1_000_000
-        for spared in self._learned.spared:
-            spared.learn(AllowList(entries, redis_ms, now))
+        for exempt in self._learned.exempt:
+            exempt.learn(AllowList(entries, redis_ms, now))
         self._learned.rooms.hot = self._ledger.hot_rooms()
 
     def _look(self) -> None:
@@ -142,34 +142,34 @@ class Keeper(threading.Thread):
                 _log.error("%s", loss)
             self._looked_at = now
 
-    def _watch_beats(self) -> None:
-        """Beats, and alarms about them; what goes wrong here keeps nobody from counting."""
+    def _watch_probes(self) -> None:
+        """Probes, and alarms about them; what goes wrong here keeps nobody from counting."""
         try:
             self._watch.round()
         except StoreError as error:
             if not self.trouble:
-                self._sparingly.warning("beats", "cannot tell of beats: %s", error)
+                self._sparingly.warning("probes", "cannot tell of probes: %s", error)
 
     def _adopt(self) -> None:
         """Take over slots whose worker is gone with work left in them."""
         own = self._ingest.slot
         if own is None:
             return
-        for slot in self._journal.slots:
-            if slot is own or self._counter.has(slot) or not slot.left_over() or not self._journal.claim(slot):
+        for slot in self._spool.slots:
+            if slot is own or self._counter.has(slot) or not slot.left_over() or not self._spool.claim(slot):
                 continue
             _log.info("finishing what a worker left: %d failures wait", slot.waiting)
             recover(slot, self._sorter)
             self._counter.adopt(slot)
 
 
-def moving(ingest: Ingest, counter: Counter, keeper: Keeper, within_s: float) -> bool:
+def moving(ingest: Ingest, counter: Counter, maintenance: Maintenance, within_s: float) -> bool:
     """Whether all threads of a worker are alive and came round lately: what the arbiter is told with each heartbeat."""
     now = time.monotonic()
     return (
         ingest.is_alive()
         and counter.is_alive()
-        and keeper.is_alive()
+        and maintenance.is_alive()
         and now - ingest.moved_at < within_s
         and now - counter.moved_at < within_s
     )

@@ -13,13 +13,13 @@ from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.workertmp import WorkerTmp
 
 from receiver.counting import Counter
-from receiver.inherited import Station
+from receiver.inherited import Inherited
 from receiver.intake import Ingest, Sorter
 from receiver.mail import Mailer
-from receiver.maintenance import Keeper, Learned, moving
-from receiver.probes import Beats, Watch
-from receiver.store import Breaker, Counts, Rooms
-from shared.exempt import Spared, names_of
+from receiver.maintenance import Learned, Maintenance, moving
+from receiver.probes import Probes, Watch
+from receiver.store import Counts, Doubt, Rooms
+from shared.exempt import Exemptions, names_of
 from shared.ledger import Ledger
 from shared.store import HASTY_S, connect
 
@@ -45,51 +45,51 @@ base.WorkerTmp = Pulse  # gunicorn makes a file for each new worker; where there
 
 
 class IngestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gthread for HTTP in the main thread, beside it ingest, counter and keeper."""
+    """gthread for HTTP in the main thread, beside it ingest, counter and maintenance."""
 
     def run(self) -> None:
         """Start the threads, serve HTTP until told to stop, then count what was taken in."""
         sys.setswitchinterval(SWITCH_S)
-        station: Station = self.app.station
-        settings = station.settings
+        inherited: Inherited = self.app.inherited
+        settings = inherited.settings
         client = connect(settings, f"receiver-{settings.receiver.node}", HASTY_S)
         ledger = Ledger(settings, client)
         rooms = Rooms(settings, client, ledger)
         names = names_of(settings)
-        spared = Spared(settings, names)
-        housekeeping = connect(settings, f"keeper-{settings.receiver.node}", HASTY_S)
-        beats = Beats(settings, housekeeping)
-        sorter = Sorter(settings, station.rulebook, spared, beats.note)
+        exempt = Exemptions(settings, names)
+        housekeeping = connect(settings, f"maintenance-{settings.receiver.node}", HASTY_S)
+        probes = Probes(settings, housekeeping)
+        sorter = Sorter(settings, inherited.rulebook, exempt, probes.note)
         self.counter = Counter(
-            settings, station.journal, Counts(settings, client), ledger, rooms, Breaker(settings, client)
+            settings, inherited.spool, Counts(settings, client), ledger, rooms, Doubt(settings, client)
         )
-        self.ingest = Ingest(station.sockets, station.journal, sorter, self.counter)
-        heir = Spared(settings, names)  # one of its own, since it sorts in another thread
-        self.keeper = Keeper(
+        self.ingest = Ingest(inherited.sockets, inherited.spool, sorter, self.counter)
+        heir = Exemptions(settings, names)  # one of its own, since it sorts in another thread
+        self.maintenance = Maintenance(
             settings,
             housekeeping,
-            station,
+            inherited,
             self.ingest,
             self.counter,
-            Sorter(settings, station.rulebook, heir, beats.note),
-            Learned(rooms, (spared, heir)),
-            Watch(settings, housekeeping, beats, station.journal),
+            Sorter(settings, inherited.rulebook, heir, probes.note),
+            Learned(rooms, (exempt, heir)),
+            Watch(settings, housekeeping, probes, inherited.spool),
         )
-        self.app.keeper = self.keeper
+        self.app.maintenance = self.maintenance
         mailer = Mailer(settings, connect(settings, f"mailer-{settings.receiver.node}", HASTY_S))
-        for thread in (names, self.counter, self.ingest, self.keeper, *((mailer,) if settings.mail.to else ())):
+        for thread in (names, self.counter, self.ingest, self.maintenance, *((mailer,) if settings.mail.to else ())):
             thread.start()
         try:
             super().run()
         finally:
             self.ingest.stop()
-            self.keeper.stop()
+            self.maintenance.stop()
             mailer.stop()
             self.counter.finish(within_s=max(self.cfg.graceful_timeout - 5, 1))
 
     def notify(self) -> None:
         """Tell the arbiter that we are well; silence makes it replace us."""
-        if moving(self.ingest, self.counter, self.keeper, STUCK_S):
+        if moving(self.ingest, self.counter, self.maintenance, STUCK_S):
             super().notify()
 
 
@@ -97,17 +97,17 @@ class Health:
     """The WSGI application: /healthz, alive; /readyz, able to count."""
 
     def __init__(self) -> None:
-        self.keeper: Keeper | None = None
+        self.maintenance: Maintenance | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a probe (PEP 3333)."""
         match environ.get("PATH_INFO"):
             case "/healthz":
                 status, text = "200 OK", "alive"
-            case "/readyz" if self.keeper is not None and not self.keeper.trouble:
+            case "/readyz" if self.maintenance is not None and not self.maintenance.trouble:
                 status, text = "200 OK", "ready"
             case "/readyz":
-                status, text = "503 Service Unavailable", self.keeper.trouble if self.keeper else "starting"
+                status, text = "503 Service Unavailable", self.maintenance.trouble if self.maintenance else "starting"
             case _:
                 status, text = "404 Not Found", "try /healthz or /readyz"
         body = text.encode() + b"\n"

@@ -43,7 +43,7 @@ def counted_network(address: str, ipv6_prefix: int = IPV6_PREFIX, ipv4_prefix: i
         raise AddressError(f"{address[:64]!r} is not how an IPv6 address is written (RFC 5952)")
     if packed[:12] == _MAPPED:
         return counted_network(inet_ntop(AF_INET, packed[12:]), ipv6_prefix, ipv4_prefix)
-    if ipv6_prefix == 64:  # the default, spared the slow general way: this runs for every line
+    if ipv6_prefix == 64:  # the default, exempt the slow general way: this runs for every line
         return Network(inet_ntop(AF_INET6, packed[:8] + bytes(8)) + "/64")
     return _wider(address, ipv6_prefix)
 

@@ -49,7 +49,7 @@ class Unban:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """The ledger is alive and at this revision; whoever has another one has missed something."""
 
     stamp: Stamp
@@ -72,7 +72,7 @@ class Hot:
     for_ms: int
 
 
-Event = Ban | Unban | Beat | Allow | Hot
+Event = Ban | Unban | Heartbeat | Allow | Hot
 
 
 def encode(event: Event) -> bytes:
@@ -83,8 +83,8 @@ def encode(event: Event) -> bytes:
             fields = ["ban/1", stamp.epoch, stamp.rev, event.network, event.ttl_ms, event.rule]
         case Unban():
             fields = ["unban/1", stamp.epoch, stamp.rev, event.network]
-        case Beat():
-            fields = ["beat/1", stamp.epoch, stamp.rev, event.time_ms]
+        case Heartbeat():
+            fields = ["heartbeat/1", stamp.epoch, stamp.rev, event.time_ms]
         case Allow():
             fields = ["allow/1", stamp.epoch, stamp.rev]
         case Hot():
@@ -107,10 +107,10 @@ def decode(data: bytes) -> Event:
                 return Ban(Stamp(epoch, rev), _canonical(network), ttl_ms, rule)
             case ["unban/1", str(epoch), int(rev), str(network)] if _stamped(epoch, rev):
                 return Unban(Stamp(epoch, rev), _canonical(network))
-            case ["beat/1", str(epoch), int(rev), int(time_ms)] if (
+            case ["heartbeat/1", str(epoch), int(rev), int(time_ms)] if (
                 epoch and type(rev) is int and rev >= 0 and type(time_ms) is int and time_ms >= 0
             ):
-                return Beat(Stamp(epoch, rev), time_ms)
+                return Heartbeat(Stamp(epoch, rev), time_ms)
             case ["allow/1", str(epoch), int(rev)] if _stamped(epoch, rev):
                 return Allow(Stamp(epoch, rev))
             case ["hot/1", str(epoch), int(rev), str(room), int(for_ms)] if (

@@ -1,8 +1,8 @@
-"""The numbered beats that an enforcer sends through its RP's nginx: what stands in their path, and whom to ask. Pure.
+"""The numbered probes that an enforcer sends through its RP's nginx: what stands in their path, and whom to ask. Pure.
 
-    GET /.pinban/beat/rp1/3f9c01aa/17/1795356738348
+    GET /.pinban/probe/rp1/3f9c01aa/17/1795356738348
 
-nginx/pinban.conf logs what follows `beat/` as the alias of a line of kind `beat`.
+nginx/pinban.conf logs what follows `probe/` as the alias of a line of kind `probe`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-#: Beats of a round, which one worker of nginx answers. A line that nobody listened for makes the next one fail
-#: (ECONNREFUSED); so that this is no client's line, a second beat follows the first.
+#: Probes of a round, which one worker of nginx answers. A line that nobody listened for makes the next one fail
+#: (ECONNREFUSED); so that this is no client's line, a second probe follows the first.
 TOGETHER = 2
 
 #: Of a path: the RP's name as the setting enforcer.node, the instance as secrets.token_hex(4) makes it, and two numbers
@@ -24,7 +24,7 @@ _PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})/([0-9a-f]{8})/([0-9]{1,12
 _URL = re.compile(r"http://(127(?:\.[0-9]{1,3}){3})(?::([0-9]{1,5}))?((?:/[0-9A-Za-z._-]+)+)", re.ASCII)
 
 
-class Beat(msgspec.Struct, frozen=True):
+class Probe(msgspec.Struct, frozen=True):
     """One question to nginx, and the line that tells of it."""
 
     rp: str
@@ -37,7 +37,7 @@ class Beat(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class BeatUrl:
+class ProbeUrl:
     """Where an RP's nginx is asked."""
 
     host: str
@@ -45,17 +45,17 @@ class BeatUrl:
     path: str
 
 
-def parse_beat(text: str) -> Beat | None:
-    """The inverse of str(beat); None for what no enforcer has asked."""
+def parse_probe(text: str) -> Probe | None:
+    """The inverse of str(probe); None for what no enforcer has asked."""
     found = _PATH.fullmatch(text)
-    return Beat(found[1], found[2], int(found[3]), int(found[4])) if found else None
+    return Probe(found[1], found[2], int(found[3]), int(found[4])) if found else None
 
 
-def parse_beat_url(text: str) -> BeatUrl | None:
+def parse_probe_url(text: str) -> ProbeUrl | None:
     """Where the URL points to, None for "": nobody is asked. ValueError unless it is on the loopback."""
     if not text:
         return None
     found = _URL.fullmatch(text)
     if found is None or any(int(part) > 255 for part in found[1].split(".")) or not 0 < int(found[2] or 80) < 65_536:
         raise ValueError(f"{text!r} is no page of this host's nginx")
-    return BeatUrl(found[1], int(found[2] or 80), found[3])
+    return ProbeUrl(found[1], int(found[2] or 80), found[3])

@@ -7,20 +7,20 @@ import redis
 from receiver.counting import Counter
 from receiver.intake import Sorter
 from receiver.lines.rulebook import Rulebook
-from receiver.spool.slots import Journal
+from receiver.spool.slots import Spool
 from receiver.store.counters import Counts
-from receiver.store.doubt import Breaker
+from receiver.store.doubt import Doubt
 from receiver.store.rooms import Rooms
-from shared.exempt.exemptions import Spared
-from shared.ledger.bans import Ledger
+from shared.exempt.exemptions import Exemptions
+from shared.ledger.changes import Ledger
 from shared.settings.schema import Settings
 
 
 def sorter_of(settings: Settings) -> Sorter:
-    return Sorter(settings, Rulebook(settings), Spared(settings))
+    return Sorter(settings, Rulebook(settings), Exemptions(settings))
 
 
-def counter_of(settings: Settings, journal: Journal, client: redis.Redis) -> Counter:
+def counter_of(settings: Settings, spool: Spool, client: redis.Redis) -> Counter:
     ledger = Ledger(settings, client)
-    rooms, breaker = Rooms(settings, client, ledger), Breaker(settings, client)
-    return Counter(settings, journal, Counts(settings, client), ledger, rooms, breaker)
+    rooms, doubt = Rooms(settings, client, ledger), Doubt(settings, client)
+    return Counter(settings, spool, Counts(settings, client), ledger, rooms, doubt)

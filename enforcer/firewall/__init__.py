@@ -4,16 +4,16 @@ from enforcer.firewall.choose import Choice, decide, hand_over, iptables_traces,
 from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.firewall.iptables import IptablesFirewall, load_modules
 from enforcer.firewall.nftables import NftablesFirewall, NftWatch
-from enforcer.firewall.port import Firewall, Room
+from enforcer.firewall.port import Capacity, Firewall
 
 __all__ = [
+    "Capacity",
     "Choice",
     "DryRunFirewall",
     "Firewall",
     "IptablesFirewall",
     "NftWatch",
     "NftablesFirewall",
-    "Room",
     "decide",
     "hand_over",
     "iptables_traces",

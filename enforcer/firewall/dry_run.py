@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 
-from enforcer.firewall.port import Room
+from enforcer.firewall.port import Capacity
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, Plan
 from shared.addresses import Network, parse_network
 from shared.errors import AddressError, FirewallError
@@ -51,12 +51,12 @@ class DryRunFirewall:
             del ends[network]
         return {network: int((end - now) * 1000) for network, end in ends.items()}
 
-    def room(self) -> Room:
+    def capacity(self) -> Capacity:
         """How many networks would be dropped now, without a bound; FirewallError before install."""
-        return Room(len(self.bans()))
+        return Capacity(len(self.bans()))
 
-    def make_room(self) -> Sequence[str]:
-        """There is room for everything."""
+    def enlarge(self) -> Sequence[str]:
+        """Nothing to enlarge."""
         return []
 
     def apply(self, plan: Plan) -> int:

@@ -103,12 +103,12 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         at += length + 3 & ~3
 
 
-def listener(room: int) -> socket.socket:
-    """A socket that hears of every change of tables in this network namespace, as far as it fits into `room` bytes."""
+def listener(size: int) -> socket.socket:
+    """A socket that hears of every change of tables in this network namespace, as far as it fits into `size` bytes."""
     try:
         listening = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         listening.bind((0, 0))
-        listening.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, room)
+        listening.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, size)
         listening.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
     except OSError as error:
         raise RefusedError(error.errno or errno.EINVAL, "cannot listen to changes") from error

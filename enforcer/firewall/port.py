@@ -15,13 +15,13 @@ CROWDED = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Capacity:
     """How full a firewall is, and how it looks from afar."""
 
     bans: int  #: networks that it drops now
     size: int = 0  #: how many the fullest of its sets holds at most; 0 without a bound
     fill: int = 0  #: of the fullest of its sets, percent
-    wanted: bool = False  #: whether `make_room` would do something
+    wanted: bool = False  #: whether `enlarge` would do something
     alarm: str = ""  #: that a set is crowded and may not grow, for the operator
     disturbed: bool = False  #: whether the rules look otherwise than `install` left them; false does not prove it
 
@@ -58,19 +58,19 @@ class Firewall(Protocol):
     def bans(self) -> dict[Network, int]:
         """All `members` at once."""
 
-    def room(self) -> Room:
+    def capacity(self) -> Capacity:
         """How full the kernel's sets are, and whether its rules look disturbed. Cheap: it is asked every second."""
 
-    def make_room(self) -> Sequence[str]:
+    def enlarge(self) -> Sequence[str]:
         """Put a larger set in the place of each that is crowded or smaller than the settings say, in one step.
 
         Returns what was made, a phrase each. Not to be called beside `apply`.
         """
 
     def apply(self, plan: Plan) -> int:
-        """Make the change and see in the kernel that it is made, making room for it where that is allowed.
+        """Make the change and see in the kernel that it is made, making it larger where that is allowed.
 
-        Returns how many bans found no room. Of several new ones, those that last longest go in; none that stands is
+        Returns how many bans did not fit. Of several new ones, those that last longest go in; none that stands is
         put out for another.
         """
 

@@ -19,7 +19,7 @@ from pinban.options import as_json_option, reported
 from pinban.tables import console, print_json, print_table, table_of
 from shared.durations import Milliseconds
 from shared.errors import StoreError
-from shared.ledger import Chronicle, Row, sentence
+from shared.ledger import History, Row, sentence
 from shared.settings import DEFAULT_FILE, load, secret_of
 from shared.store import PATIENT_S, check_secrets, connect
 
@@ -42,7 +42,7 @@ def history(config: str | None, address: str | None, limit: int, as_json: bool) 
     """Show past bans, unbans and rooms under attack, of ADDRESS or of all, the newest last."""
     settings = load(config)
     network = Operator(settings).network(address) if address else ""
-    rows = Chronicle(settings, connect(settings, "operator", PATIENT_S)).newest(limit, network)
+    rows = History(settings, connect(settings, "operator", PATIENT_S)).newest(limit, network)
     if as_json:
         print_json(rows)
         return
@@ -56,14 +56,14 @@ def history(config: str | None, address: str | None, limit: int, as_json: bool) 
 def watch(config: str | None, as_json: bool) -> None:
     """Print bans, unbans and rooms under attack as they happen, and what goes wrong; until Ctrl-C."""
     settings = load(config)
-    chronicle = Chronicle(settings, connect(settings, "watch", PATIENT_S))
+    history = History(settings, connect(settings, "watch", PATIENT_S))
     operator = Operator(settings)
     known: list[str] = []
-    last = chronicle.last()
+    last = history.last()
     try:
         for turn in _turns(_WATCH_S):
             try:
-                rows = chronicle.since(last)
+                rows = history.since(last)
                 problems = operator.status()["problems"] if turn % 4 == 0 else known
             except StoreError as error:
                 rows, problems = [], [str(error)]

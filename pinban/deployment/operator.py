@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pinban.deployment.problems import notes, numbers, problems, tripped
+from pinban.deployment.problems import doubts, notes, numbers, problems
 from pinban.deployment.user import whoami
-from receiver.probes import read_routes
-from receiver.store import Breaker, Counts
+from receiver.probes import read_paths
+from receiver.store import Counts, Doubt
 from shared.addresses import Network, NetworkSet, counted_network, parse_network
 from shared.errors import AddressError, PinbanError
-from shared.exempt import Spared, names_of
+from shared.exempt import Exemptions, names_of
 from shared.ledger import AllowList, Entry, Ledger, NewBan, read_allow
 from shared.nodes import read_nodes
 from shared.settings import Settings
@@ -23,7 +23,7 @@ from shared.store import PATIENT_S, Keys, check_secrets, connect, losses, now_ms
 
 Row = dict[str, Any]
 
-#: How long the resolver may take for the names of ignoreip, s; the enforcers spare them in any case.
+#: How long the resolver may take for the names of ignoreip, s; the enforcers exempt them in any case.
 _RESOLVER_S = 3.0
 
 #: Rooms looked at, those with the latest wrong PINs.
@@ -40,7 +40,7 @@ class Operator:
         self._keys = Keys(settings.redis.prefix)
         self._ledger = Ledger(settings, self._client)
         self._counts = Counts(settings, self._client)
-        self._breaker = Breaker(settings, self._client)
+        self._doubt = Doubt(settings, self._client)
         self._rules = settings.rules
 
     def status(self) -> Row:
@@ -61,7 +61,7 @@ class Operator:
                 "bans": standing,
                 "unchanged_ms": max(now - changed, 0),
             }
-        routes = read_routes(self._settings, self._client)
+        paths = read_paths(self._settings, self._client)
         nodes = read_nodes(self._settings, self._client)
         return {
             "ledger": ledger,
@@ -69,15 +69,15 @@ class Operator:
             "hot_rooms": sorted(self._ledger.hot_rooms()),
             "log": [
                 {"rp": r.rp, "receiver": r.receiver, "silent_ms": r.silent_ms}
-                | {"beats": len(r.window), "missing": r.missing, "lag_ms": r.lag_ms}
-                for r in routes
+                | {"probes": len(r.window), "missing": r.missing, "lag_ms": r.lag_ms}
+                for r in paths
                 if any(n.name == r.rp for n in nodes)  # of names that nobody knows there may be many
             ],
-            "observed": (observed := self._breaker.observed()),
-            "problems": tripped(observed)
+            "doubted": (doubted := self._doubt.doubted()),
+            "problems": doubts(doubted)
             + losses(read_memory(self._settings, self._client))
-            + problems(ledger, nodes, routes),
-            "notes": notes(nodes, routes),
+            + problems(ledger, nodes, paths),
+            "notes": notes(nodes, paths),
         }
 
     def bans(self) -> list[Row]:
@@ -112,10 +112,10 @@ class Operator:
         looking = threading.Thread(target=names.refresh, daemon=True)
         looking.start()
         looking.join(_RESOLVER_S)
-        spared = Spared(self._settings, names)
+        exempt = Exemptions(self._settings, names)
         entries, now = read_allow(self._settings, self._client)
-        spared.learn(AllowList(entries, now, time.monotonic_ns() // 1_000_000))
-        if reason := spared(network):
+        exempt.learn(AllowList(entries, now, time.monotonic_ns() // 1_000_000))
+        if reason := exempt(network):
             raise PinbanError(f"{network} is never banned: {reason}")
         ban = NewBan(network, bantime_ms, "manual", json.dumps({"why": why}), whoami())
         recorded = self._ledger.ban(ban, lengthen=True)
@@ -166,9 +166,9 @@ class Operator:
         return {"network": network, "was_allowed": changed}
 
     def trust(self, sender: str) -> Row:
-        """Let the lines of a sender ban again, before the breaker does."""
+        """Let the lines of a sender ban again, before the time of the doubt is over."""
         name = sender if sender == "local" else str(self._written(sender))
-        return {"sender": name, "was_observed": self._breaker.trust(name, whoami())}
+        return {"sender": name, "was_doubted": self._doubt.trust(name, whoami())}
 
     def counters(self) -> list[Row]:
         """Who has failed lately, the highest counts first."""

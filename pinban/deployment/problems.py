@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from receiver.probes import Route, faults, never_answered
+from receiver.probes import LogPath, faults, never_answered
 from shared.clock_steps import STEP_MS
 from shared.durations import Milliseconds
 from shared.nodes import Node
@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}")
 SETTLED_MS = 3_000
 
 
-def problems(ledger: Mapping[str, Any], nodes: list[Node], routes: Sequence[Route] = ()) -> list[str]:
+def problems(ledger: Mapping[str, Any], nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:
     """What is wrong now, worst first."""
     found = [f"{n.name} has been silent for {Milliseconds(n.silent_ms)}" for n in nodes if not n.alive]
     alive = [n for n in nodes if n.alive]
@@ -31,27 +31,27 @@ def problems(ledger: Mapping[str, Any], nodes: list[Node], routes: Sequence[Rout
             found.append(f"{node.name}: {fields['trouble']}")
         elif fields.get("kind") == "enforcer" and _behind(fields, ledger):
             found.append(f"{node.name} is at revision {fields.get('applied_rev')}, the ledger at {ledger['rev']}")
-    return found + [fault.text for fault in faults(routes, nodes)]
+    return found + [fault.text for fault in faults(paths, nodes)]
 
 
-def tripped(observed: Mapping[str, int]) -> list[str]:
-    """What the breaker did: senders that are only observed, and for how many ms more if they are quiet."""
+def doubts(doubted: Mapping[str, int]) -> list[str]:
+    """Senders whose lines may be forged, and for how many ms more they ban nobody if they are quiet."""
     return [
-        f"the breaker is open: lines of {sender} ban nobody for another {Milliseconds(left_ms)}, there were too many "
-        f"bans on its word; see `pinban bans`, then find the forger, or `pinban trust {sender}`"
-        for sender, left_ms in sorted(observed.items())
+        f"the lines of {sender} may be forged: too many bans rest on them, so they ban nobody for another "
+        f"{Milliseconds(left_ms)}; see `pinban bans`, then find the forger, or `pinban trust {sender}`"
+        for sender, left_ms in sorted(doubted.items())
     ]
 
 
-def notes(nodes: list[Node], routes: Sequence[Route] = ()) -> list[str]:
+def notes(nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:
     """What happened since the daemons started and an operator may want to know."""
     found = []
     for node in nodes:
         fields = numbers(node.fields)
         if fields.get("backend") == "dry-run":
             found.append(f"{node.name} enforces nothing: backend dry-run")
-        if why := node.alive and never_answered(node, routes):
-            found.append(f'{node.name}: {why}; include nginx/pinban.conf, or set enforcer.beat_url = ""')
+        if why := node.alive and never_answered(node, paths):
+            found.append(f'{node.name}: {why}; include nginx/pinban.conf, or set enforcer.probe_url = ""')
         for name, meaning in (
             ("drops", "datagrams lost, the sockets' buffers being full"),
             ("queue_dropped", "failures lost, the queue being full while Redis was away"),

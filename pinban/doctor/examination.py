@@ -16,7 +16,7 @@ from pinban.doctor.finding import Finding
 from pinban.doctor.nginx import examine as examine_nginx
 from shared.durations import Milliseconds
 from shared.errors import DecodeError, StoreError
-from shared.events import Beat, decode
+from shared.events import Heartbeat, decode
 from shared.settings import Settings
 from shared.store import PATIENT_S, Keys, connect, now_ms, translated
 
@@ -29,8 +29,8 @@ _SKEW_MS = 5_000
 #: Longer round trips make bans late, ms.
 _SLOW_MS = 5.0
 
-#: How long to wait for a beat, s; they come every two.
-_BEAT_S = 5.0
+#: How long to wait for a heartbeat, s; they come every two.
+_HEARTBEAT_S = 5.0
 
 _OLDEST = (6, 2)
 
@@ -46,7 +46,7 @@ def examine(settings: Settings, nginx: Path | None = None) -> Iterator[Finding]:
         client = connect(settings, "doctor", PATIENT_S)
         with translated(settings):
             yield from _redis(client)
-            yield _beat(settings, client)
+            yield _heartbeat(settings, client)
         yield from _daemons(settings)
     except StoreError as error:
         yield Finding("bad", "redis", str(error))
@@ -98,20 +98,22 @@ def _redis(client: redis.Redis) -> Iterator[Finding]:
         yield Finding("note", "redis", "appendonly is off: a restart loses bans and counters; the RPs keep their bans")
 
 
-def _beat(settings: Settings, client: redis.Redis) -> Finding:
+def _heartbeat(settings: Settings, client: redis.Redis) -> Finding:
     with client.pubsub() as channel:  # type: ignore[no-untyped-call]
         channel.subscribe(Keys(settings.redis.prefix).channel)
-        deadline = time.monotonic() + _BEAT_S
+        deadline = time.monotonic() + _HEARTBEAT_S
         while (left := deadline - time.monotonic()) > 0:
             message = channel.get_message(ignore_subscribe_messages=True, timeout=left)
-            if message is not None and _is_beat(message["data"]):
-                return Finding("ok", "receivers", "a beat came over the channel")
-    return Finding("bad", "receivers", f"no beat within {_BEAT_S:.0f} s: no receiver is running, or none reaches Redis")
+            if message is not None and _is_heartbeat(message["data"]):
+                return Finding("ok", "receivers", "a heartbeat came over the channel")
+    return Finding(
+        "bad", "receivers", f"no heartbeat in {_HEARTBEAT_S:.0f} s: no receiver is running, or none reaches Redis"
+    )
 
 
-def _is_beat(data: bytes) -> bool:
+def _is_heartbeat(data: bytes) -> bool:
     try:
-        return isinstance(decode(data), Beat)
+        return isinstance(decode(data), Heartbeat)
     except DecodeError:
         return False
 

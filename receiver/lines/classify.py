@@ -11,7 +11,7 @@ from receiver.lines import syslog
 from receiver.lines.target import LONGEST_ALIAS
 from shared.addresses import IPV6_PREFIX, Network, counted_network
 from shared.errors import AddressError
-from shared.probe import Beat, parse_beat
+from shared.probe import Probe, parse_probe
 from shared.settings import Receiver
 
 
@@ -24,7 +24,7 @@ class Class(StrEnum):
     REGISTRATION = "registration"  #: a device's credentials were refused
     JOINED = "joined"  #: a PIN was tried and accepted
     OTHER = "other"  #: any other request
-    BEAT = "beat"  #: no request of a client: an enforcer tries the way of the log
+    PROBE = "probe"  #: no request of a client: an enforcer tries the way of the log
     MALFORMED = "malformed"  #: not a line that pinban reads
 
 
@@ -44,7 +44,7 @@ class Line(msgspec.Struct, frozen=True):
     network: Network | None = None  #: the network that would be counted
     alias: str | None = None  #: decoded, lower case, at most LONGEST_ALIAS characters
     id: str = ""  #: nginx's request id, or "": the same id is the same failure
-    beat: Beat | None = None
+    probe: Probe | None = None
 
 
 _MALFORMED = Line(Class.MALFORMED)
@@ -63,10 +63,10 @@ class Classifier:
         fields = lines.parse(syslog.message(datagram))
         if fields is None:
             return _MALFORMED
-        if fields.kind == "beat":
-            # The snippet lets none of another client become a beat; where it was edited, here is the second look.
-            beat = parse_beat(fields.alias or "") if fields.address.startswith("127.") else None
-            return Line(Class.BEAT, beat=beat) if beat else _MALFORMED
+        if fields.kind == "probe":
+            # The snippet lets none of another client become a probe; where it was edited, here is the second look.
+            probe = parse_probe(fields.alias or "") if fields.address.startswith("127.") else None
+            return Line(Class.PROBE, probe=probe) if probe else _MALFORMED
         try:
             network = counted_network(fields.address, *self._prefixes)
         except AddressError:

@@ -27,7 +27,7 @@ _COMBINED, _PEXAPP = 7, 13
 #: nginx's word for a client that did not wait.
 HUNG_UP = 499
 
-Kind = Literal["conference", "registration", "beat"]
+Kind = Literal["conference", "registration", "probe"]
 
 Pin = Literal["0", "n", "1"]
 
@@ -37,7 +37,7 @@ class Fields(msgspec.Struct, frozen=True):
 
     address: str  #: as nginx wrote it, not yet an address
     post: bool
-    kind: Kind | None  #: whose request_token was asked for; or "beat", and none was
+    kind: Kind | None  #: whose request_token was asked for; or "probe", and none was
     alias: str | None
     status: int  #: the last upstream's, or nginx's own
     asked: bool  #: a node was asked, as far as the format can tell
@@ -61,7 +61,7 @@ class _V1(msgspec.Struct):
     p: str = ""
 
 
-_KINDS: dict[str, Kind] = {"conference": "conference", "registration": "registration", "beat": "beat"}
+_KINDS: dict[str, Kind] = {"conference": "conference", "registration": "registration", "probe": "probe"}
 
 _PINS: dict[str, Pin] = {"0": "0", "n": "n", "1": "1"}
 

@@ -54,7 +54,7 @@ class Rulebook:
     def read(self, datagram: bytes) -> Reading:
         """The meaning of a syslog message or a line of a file, and the rule that counts it. Raises nothing."""
         line = self._classifier.classify(datagram)
-        if line.meaning is Class.BEAT:
+        if line.meaning is Class.PROBE:
             return Reading(line, None)
         rule = self._built_in.get(line.meaning)
         if rule is not None and not self._is_ignored(rule, datagram):

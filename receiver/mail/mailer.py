@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from receiver.mail.messages import TOLD, letter
+from receiver.mail.messages import TOLD, message
 from shared.errors import PinbanError, StoreError
 from shared.logs import Sparingly
 from shared.settings import Mail, Settings, secret_of
@@ -54,7 +54,7 @@ class Mailer(threading.Thread):
             try:
                 self.look()
             except StoreError:
-                pass  # the keeper says it
+                pass  # the maintenance says it
             except (OSError, smtplib.SMTPException, PinbanError) as error:
                 self._sparingly.warning("mail", "mail through %s failed (%s); it is tried again in %s",
                                         self._settings.mail.server, error, self._settings.mail.every)  # fmt: skip
@@ -77,7 +77,7 @@ class Mailer(threading.Thread):
             if told and not self._client.set(self._keys.mailing, node, px=int(mail.every), nx=True):
                 return False
         if told:
-            send(mail, letter(mail, told, node), node)
+            send(mail, message(mail, told, node), node)
         with understood(self._settings):
             self._mailed([self._keys.mailed], [last, rows[-1][0]])
         return bool(told)

@@ -11,7 +11,7 @@ from typing import Any
 from shared.settings import Mail
 
 #: Events of the history that people are told of.
-TOLD = ("ban", "simulated", "hot", "breaker")
+TOLD = ("ban", "simulated", "hot", "doubt")
 
 #: Events that one mail tells in full; of the others it tells the number.
 _MOST = 50
@@ -19,7 +19,7 @@ _MOST = 50
 Entry = Mapping[str, str]
 
 
-def letter(mail: Mail, entries: Sequence[Entry], node: str) -> EmailMessage:
+def message(mail: Mail, entries: Sequence[Entry], node: str) -> EmailMessage:
     """The mail about at least one entry of the history, each of an event in TOLD; sent by the receiver `node`."""
     message = EmailMessage()
     message["Subject"] = f"[pinban] {_headline(entries)}"
@@ -42,8 +42,8 @@ def _headline(entries: Sequence[Entry]) -> str:
     match entry["event"]:
         case "hot":
             return f"room {_plain(entry.get('room'))} is under attack"
-        case "breaker":
-            return f"{_plain(entry.get('sender'))} is only observed, it banned too many"
+        case "doubt":
+            return f"{_plain(entry.get('sender'))} is doubted, it banned too many"
         case "simulated":
             return f"would ban {_plain(entry.get('network'))}, rule {_plain(entry.get('rule'))} (simulated)"
     return f"banned {_plain(entry.get('network'))}, rule {_plain(entry.get('rule'))}"
@@ -56,7 +56,7 @@ def _told(entry: Entry) -> str:
             f"Room {_plain(entry.get('room'))} is under attack: {_plain(entry.get('failures'))} wrong PINs from"
             f" {_plain(entry.get('addresses'))} addresses, noticed by {by}.\n"
         )
-    if entry["event"] == "breaker":
+    if entry["event"] == "doubt":
         sender = _plain(entry.get("sender"))
         return (
             f"{sender}: more than {_plain(entry.get('most'))} bans in a minute on its word, noticed by {by}. Its lines"

@@ -1,13 +1,13 @@
 """Numbered probes through each RP's nginx: which ones came (seen), and what their absence means (lost)."""
 
-from receiver.probes.lost import Route, faults, never_answered
-from receiver.probes.seen import Beats, Watch, read_routes
+from receiver.probes.lost import LogPath, faults, never_answered
+from receiver.probes.seen import Probes, Watch, read_paths
 
 __all__ = [
-    "Beats",
-    "Route",
+    "LogPath",
+    "Probes",
     "Watch",
     "faults",
     "never_answered",
-    "read_routes",
+    "read_paths",
 ]

@@ -1,7 +1,7 @@
 """Datagrams, many with one system call, put by the kernel where a successor can find them. No meaning, no policy.
 
 recvmmsg(2) writes data, sender, flags and length into memory that all workers share. A killed process still
-completes the call that it is in, so after SIGKILL the inbox holds every datagram that left the socket.
+completes the call that it is in, so after SIGKILL the receive buffer holds every datagram that left the socket.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
 
 
-class Inbox:
+class ReceiveBuffer:
     """Room for BATCH datagrams in memory given by the caller."""
 
     _MESSAGES = _WORD
@@ -79,7 +79,7 @@ class Inbox:
         self._filled = BATCH
 
     def receive(self, source: socket.socket, batch: int) -> int:
-        """Fill the inbox, as the batch of this number, with what the socket has now; how many datagrams that were."""
+        """Take what the socket has now, as the batch of this number; how many datagrams that were."""
         for index in range(self._filled):
             self._messages[index].name_length = _NAME_BYTES
         self._filled = 0

@@ -1,9 +1,9 @@
 """What a worker has taken in and not yet counted, in memory that outlives the worker. No Redis, no parsing.
 
-One anonymous file in memory, made by the arbiter before it forks, holds a slot for every worker. A slot has an inbox,
-into which the kernel itself writes datagrams, and a queue of failures that wait to be counted. Both change hands in
-single eight-byte stores, so a worker killed between any two instructions leaves a slot that says exactly what is
-still to do; the lock on the slot goes with its process (fcntl(2)), and another worker adopts it.
+One anonymous file in memory, made by the arbiter before it forks, holds a slot for every worker. A slot has a receive
+buffer, into which the kernel itself writes datagrams, and a queue of failures that wait to be counted. Both change
+hands in single eight-byte stores, so a worker killed between any two instructions leaves a slot that says exactly what
+is still to do; the lock on the slot goes with its process (fcntl(2)), and another worker adopts it.
 
 What was taken but not committed is done again by the heir. The id of a failure stays the same, so it counts once.
 """
@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from receiver.spool.receive_buffer import Inbox
+from receiver.spool.receive_buffer import ReceiveBuffer
 
 #: Failures that a slot holds while Redis is away; the oldest make room.
 QUEUE_LENGTH = 16_384
@@ -27,16 +27,16 @@ QUEUE_LENGTH = 16_384
 #: Bytes of a queued failure, its length in the first two.
 RECORD_BYTES = 512
 
-#: Times that an inbox is tried again after its worker died over it, before it is given up.
+#: Times that a receive buffer is tried again after its worker died over it, before it is given up.
 MAX_ATTEMPTS = 2
 
-#: What becomes of datagrams at once. `tail` and `batch` are the journal's own: records queued, batches done.
+#: What becomes of datagrams at once. `tail` and `batch` are the spool's own: records queued, batches done.
 INTAKE = (
     "tail", "batch", "received", "refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt",
-    "unknown_alias", "registration", "joined", "other", "beat",
+    "unknown_alias", "registration", "joined", "other", "probe",
 )  # fmt: skip
 
-#: What becomes of queued failures. `head` is the journal's own: records taken out.
+#: What becomes of queued failures. `head` is the spool's own: records taken out.
 OUTCOMES = ("head", "counted", "expired", "queue_dropped", "bans")
 
 _WORD = 8
@@ -84,7 +84,7 @@ class Row:
 
 
 class Slot:
-    """One worker's share of the journal. One thread takes in, one takes out."""
+    """One worker's share of the spool. One thread takes in, one takes out."""
 
     def __init__(self, memory: memoryview, name: str) -> None:
         self.name = name
@@ -92,25 +92,25 @@ class Slot:
         self._words = words
         self.intake = Row(words[_INTAKE_AT:_OUTCOMES_AT], INTAKE)
         self.outcomes = Row(words[_OUTCOMES_AT : _OUTCOMES_AT + 1 + 2 * len(OUTCOMES)], OUTCOMES)
-        self._inbox = Inbox(memory[_HEADER_BYTES : _HEADER_BYTES + Inbox.SIZE])
-        self._queue = memory[_HEADER_BYTES + Inbox.SIZE :]
+        self._receive_buffer = ReceiveBuffer(memory[_HEADER_BYTES : _HEADER_BYTES + ReceiveBuffer.SIZE])
+        self._queue = memory[_HEADER_BYTES + ReceiveBuffer.SIZE :]
         self._taking_out = threading.Lock()
 
     def receive(self, source: socket.socket) -> int:
-        """Let the kernel fill the inbox with what the socket has, without waiting; how many datagrams that were."""
-        return self._inbox.receive(source, self.intake.get("batch"))
+        """Let the kernel fill the receive buffer, without waiting; how many datagrams came."""
+        return self._receive_buffer.receive(source, self.intake.get("batch"))
 
     def datagrams(self) -> Iterator[tuple[str, bytes, bytes | None]]:
-        """What lies in the inbox and is not committed: an id that stays the same, the sender, the datagram.
+        """What lies in the receive buffer and is not committed: an id that stays the same, the sender, the datagram.
 
-        A datagram that was longer than the inbox takes is None.
+        A datagram that was longer than the receive buffer takes is None.
         """
         batch = self.intake.get("batch")
-        for index, sender, data in self._inbox.pending(batch):
+        for index, sender, data in self._receive_buffer.pending(batch):
             yield f"{self.name}.{batch}.{index}", sender, data
 
     def commit(self, tally: Mapping[str, int], failures: Sequence[bytes]) -> None:
-        """The inbox is dealt with: these are the counts of its outcomes, and the failures to queue."""
+        """The receive buffer is dealt with: these are the counts of its outcomes, and the failures to queue."""
         with self._taking_out:
             excess = self.waiting + len(failures) - QUEUE_LENGTH
             if excess > 0:
@@ -153,17 +153,17 @@ class Slot:
         return self.waiting > 0 or any(True for _ in self.datagrams())
 
     def attempt(self) -> bool:
-        """Count one more try at the inbox of a dead worker; False when it has had enough of them."""
+        """Count one more try at the receive buffer of a dead worker; False when it has had enough of them."""
         self._words[_ATTEMPTS] += 1
         return self._words[_ATTEMPTS] <= MAX_ATTEMPTS
 
 
-class Journal:
+class Spool:
     """All slots. Made once, in the arbiter; workers inherit it."""
 
     def __init__(self, slots: int) -> None:
-        size = _HEADER_BYTES + Inbox.SIZE + QUEUE_LENGTH * RECORD_BYTES
-        self._file = os.memfd_create("pinban-journal")
+        size = _HEADER_BYTES + ReceiveBuffer.SIZE + QUEUE_LENGTH * RECORD_BYTES
+        self._file = os.memfd_create("pinban-spool")
         os.ftruncate(self._file, slots * size)
         memory = memoryview(mmap.mmap(self._file, slots * size))
         # The name keeps the ids of two runs apart: a restarted receiver counts anew.

@@ -1,12 +1,12 @@
 """What only the receiver does in Redis: counters, rooms, doubt. Each .lua lies beside its caller."""
 
 from receiver.store.counters import Counts, expired
-from receiver.store.doubt import Breaker
+from receiver.store.doubt import Doubt
 from receiver.store.rooms import Rooms
 
 __all__ = [
-    "Breaker",
     "Counts",
+    "Doubt",
     "Rooms",
     "expired",
 ]

@@ -1,4 +1,4 @@
-"""Whose word is enough for a ban: a sender whose bans in a minute are too many is only observed for a while.
+"""Whose word is enough for a ban: a sender with too many bans in a minute is doubted for a while.
 
 Log lines come unauthenticated. Whoever can forge them may ban whom they like, but by this not many.
 """
@@ -18,8 +18,8 @@ from shared.store import Keys, lua, now_ms, translated, understood
 _log = logging.getLogger("pinban.receiver")
 
 
-class Breaker:
-    """The breaker of one deployment: all receivers count in Redis. Every method raises StoreError, safe to repeat."""
+class Doubt:
+    """The doubt of one deployment: all receivers count in Redis. Every method raises StoreError, safe to repeat."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._settings = settings
@@ -37,36 +37,36 @@ class Breaker:
     def trips(self, network: Network, senders: Iterable[str]) -> bool:
         """Whether a ban of the network, on the word of these senders, must not be more than simulated.
 
-        The ban counts for each of them, once a minute, and one that is observed only is enough.
+        The ban counts for each of them, once a minute, and one that is doubted only is enough.
         """
-        most, length = self._settings.receiver.breaker, self._settings.receiver.breaker_for
+        most, length = self._settings.receiver.doubt_above, self._settings.receiver.doubt_for
         named = sorted(set(senders))
         if not most or not named:
             return False
-        keys = [self._keys.observed, self._keys.history, *(self._keys.sender(sender) for sender in named)]
+        keys = [self._keys.doubted, self._keys.history, *(self._keys.sender(sender) for sender in named)]
         with translated(self._settings):
             fresh, known = self._weigh(keys, [network, most, int(length), self._settings.receiver.node, *named])
         for sender in fresh:
             name = sender.decode()
             _log.error(
-                "breaker: more than %d bans in a minute on the word of %s; its lines ban nobody until it was quiet "
+                "doubt: more than %d bans in a minute on the word of %s; its lines ban nobody until it was quiet "
                 "for %s. Forged, or a botnet? `pinban bans` tells, `pinban trust %s` ends it", most, name, length, name,
             )  # fmt: skip
         if known:
-            self._sparingly.say(logging.ERROR, "breaker", "breaker: %s is only observed, bans by it are simulated",
+            self._sparingly.say(logging.ERROR, "doubt", "doubt: %s is doubted, bans by it are simulated",
                                 b", ".join(known).decode())  # fmt: skip
         return bool(fresh or known)
 
-    def observed(self) -> dict[str, int]:
-        """The senders that are only observed, each with the ms until it is trusted again, if it is quiet."""
+    def doubted(self) -> dict[str, int]:
+        """The senders that are doubted, each with the ms until it is trusted again, if it is quiet."""
         with understood(self._settings):
             now = now_ms(self._client)
             pipeline = self._client.pipeline(transaction=False)
-            pipeline.zrange(self._keys.observed, now, "inf", byscore=True, withscores=True)
+            pipeline.zrange(self._keys.doubted, now, "inf", byscore=True, withscores=True)
             return {sender.decode(): int(until_ms) - now for sender, until_ms in pipeline.execute()[0]}
 
     def trust(self, sender: str, by: str) -> bool:
         """End the observation of a sender; False when it was trusted already."""
-        keys = [self._keys.observed, self._keys.history, self._keys.sender(sender)]
+        keys = [self._keys.doubted, self._keys.history, self._keys.sender(sender)]
         with translated(self._settings):
             return bool(self._trust(keys, [sender, by]))

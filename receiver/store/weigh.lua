@@ -1,8 +1,8 @@
--- Weigh a ban on the word of its senders: whose bans within a minute are too many is only observed, for a while after
+-- Weigh a ban on the word of its senders: whose bans within a minute are too many is doubted, for a while after
 -- the last minute that was too much.
---   KEYS     observed, history; then the bans of each sender: ZSET network -> ms, TTL
---   ARGV     network; the most bans in a minute; how long a sender is observed, ms; by whom; then the senders
---   returns  the senders that are observed only from now on; those that were already
+--   KEYS     doubted, history; then the bans of each sender: ZSET network -> ms, TTL
+--   ARGV     network; the most bans in a minute; how long a sender is doubted, ms; by whom; then the senders
+--   returns  the senders that are doubted only from now on; those that were already
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local most, minute = tonumber(ARGV[2]), 60000
@@ -14,14 +14,14 @@ for i = 3, #KEYS do
   redis.call('ZADD', KEYS[i], 'NX', now, ARGV[1])
   redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -most - 2)
   redis.call('PEXPIRE', KEYS[i], minute)
-  local observed = redis.call('ZSCORE', KEYS[1], sender)
+  local doubted = redis.call('ZSCORE', KEYS[1], sender)
   if redis.call('ZCARD', KEYS[i]) > most then
     redis.call('ZADD', KEYS[1], now + ARGV[3], sender)
-    if not observed then
+    if not doubted then
       fresh[#fresh + 1] = sender
-      redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'event', 'breaker', 'sender', sender, 'most', most, 'by', ARGV[4])
+      redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'event', 'doubt', 'sender', sender, 'most', most, 'by', ARGV[4])
     end
   end
-  if observed then known[#known + 1] = sender end
+  if doubted then known[#known + 1] = sender end
 end
 return {fresh, known}

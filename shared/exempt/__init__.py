@@ -1,8 +1,8 @@
 """Who is never counted and never dropped: ignoreip, the allow-list, own addresses."""
 
-from shared.exempt.exemptions import Spared, names_of
+from shared.exempt.exemptions import Exemptions, names_of
 
 __all__ = [
-    "Spared",
+    "Exemptions",
     "names_of",
 ]

@@ -30,7 +30,7 @@ def own_addresses(proc: Path = Path("/proc/net")) -> frozenset[str]:
     return frozenset(found)
 
 
-class Spared:
+class Exemptions:
     """The networks that are never counted, never banned, never dropped. For one thread.
 
     Those of ignoreip, its names looked up in the background; those of the central allow-list; with ignoreself the
@@ -38,7 +38,7 @@ class Spared:
     """
 
     def __init__(self, settings: Settings, names: Names | None = None, refresh_s: float = 10.0) -> None:
-        """`names` is shared by all who ask; without it names in ignoreip spare nobody."""
+        """`names` is shared by all who ask; without it names in ignoreip exempt nobody."""
         self._ignored = NetworkSet(network for text in settings.ignoreip if (network := parse_ignored(text)))
         self._names = names
         self._ignoreself = settings.ignoreself
@@ -48,7 +48,7 @@ class Spared:
         self._allowed = AllowList()
 
     def __call__(self, network: Network) -> str:
-        """Why the network is spared, or "" when it is not."""
+        """Why the network is exempt, or "" when it is not."""
         if self._ignored.overlaps(network) or (self._names is not None and self._names.networks.overlaps(network)):
             return "ignoreip names it"
         if self._allowed.overlaps(network, time.monotonic_ns() // 1_000_000):

@@ -1,13 +1,13 @@
 """The ledger in Redis, as every side sees it: bans, allow-list, history. Each change is one script."""
 
 from shared.ledger.allow import AllowList, Entry, decode_entries, read_allow
-from shared.ledger.bans import Ledger, NewBan
-from shared.ledger.history import Chronicle, Row, sentence
+from shared.ledger.changes import Ledger, NewBan
+from shared.ledger.history import History, Row, sentence
 
 __all__ = [
     "AllowList",
-    "Chronicle",
     "Entry",
+    "History",
     "Ledger",
     "NewBan",
     "Row",

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 _PAGE = 1_000
 
 
-class Chronicle:
+class History:
     """The history of one deployment. Every method raises StoreError when Redis fails."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
@@ -64,8 +64,8 @@ def sentence(row: Row) -> str:
         case "hot":
             counts = f"{row.get('failures')} wrong PINs from {row.get('addresses')} addresses"
             return f"room {row.get('room')} is under attack: {counts}{by}"
-        case "breaker":
-            return f"only observes {row.get('sender')}: more than {row.get('most')} bans in a minute on its word{by}"
+        case "doubt":
+            return f"only doubts {row.get('sender')}: more than {row.get('most')} bans in a minute on its word{by}"
         case "trust":
             return f"trusts {row.get('sender')} again{by}"
         case "allow":

@@ -14,7 +14,7 @@ import msgspec
 
 from shared.addresses import parse_network
 from shared.errors import AddressError, SettingsError
-from shared.probe import parse_beat_url
+from shared.probe import parse_probe_url
 from shared.settings.rules import BUILT_IN, Rule, built_in_rules, decode_hook
 from shared.settings.schema import Settings, parse_endpoint, parse_ignored
 from shared.settings.servers import parse_servers
@@ -155,7 +155,7 @@ class _Reading:
         self._check_each(parse_network, "receiver.senders", settings.receiver.senders)
         self._check_each(parse_endpoint, "receiver.listen", settings.receiver.listen)
         self._check_each(parse_servers, "redis.url", (settings.redis.url,))
-        self._check_each(parse_beat_url, "enforcer.beat_url", (settings.enforcer.beat_url,))
+        self._check_each(parse_probe_url, "enforcer.probe_url", (settings.enforcer.probe_url,))
         if settings.enforcer.protocol == "all" and settings.enforcer.ports != "all":
             raise self._error("enforcer.protocol", '= "all" goes with enforcer.ports = "all" only')
         return settings

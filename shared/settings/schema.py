@@ -82,21 +82,21 @@ class Receiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[int, ...],
         Meta(description="a list of body sizes of a 403 that asks for one, for lines without PIN flag"),
     ] = (69, 73, 77, 80, 84, 88, 110, 121, 137, 141, 148, 152)
-    breaker: Annotated[
+    doubt_above: Annotated[
         int,
         Meta(
             ge=0,
             le=100_000,
-            description="a number of bans in a minute, up to 100000, above which a sender is only observed; 0 is never",
+            description="a number of bans in a minute, up to 100000, above which a sender is doubted; 0 is never",
         ),
     ] = 1_000
-    breaker_for: Annotated[
+    doubt_for: Annotated[
         Duration, Meta(description='a length of time from 1s to 30d, as "5m" or in seconds: how long a sender stays so')
     ] = Milliseconds(300_000)
 
     def __post_init__(self) -> None:
-        if not 1_000 <= self.breaker_for <= 30 * 86_400_000:
-            raise ValueError("breaker_for")
+        if not 1_000 <= self.doubt_for <= 30 * 86_400_000:
+            raise ValueError("doubt_for")
 
 
 class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,16 +136,16 @@ class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     maxelem_limit: Annotated[
         int, Meta(ge=1_024, le=16_777_216, description="the most bans a set may grow to hold, from 1024")
     ] = 4_194_304
-    beat_url: Annotated[
-        str, Meta(description='the page of the host\'s nginx that is asked for beats, on 127.0.0.1; "" is none')
-    ] = "http://127.0.0.1:8515/.pinban/beat"
-    beat_every: Annotated[Duration, Meta(description='a length of time from 200ms to 10s, as "5s" or in seconds')] = (
+    probe_url: Annotated[
+        str, Meta(description='the page of the host\'s nginx that is asked for probes, on 127.0.0.1; "" is none')
+    ] = "http://127.0.0.1:8515/.pinban/probe"
+    probe_every: Annotated[Duration, Meta(description='a length of time from 200ms to 10s, as "5s" or in seconds')] = (
         Milliseconds(5_000)
     )
 
     def __post_init__(self) -> None:
-        if not 200 <= self.beat_every <= 10_000:
-            raise ValueError("beat_every")
+        if not 200 <= self.probe_every <= 10_000:
+            raise ValueError("probe_every")
 
 
 class Mail(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

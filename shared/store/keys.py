@@ -52,9 +52,9 @@ class Keys:
         return f"{{{self.prefix}}}:simulation:{network}"
 
     @property
-    def observed(self) -> str:
+    def doubted(self) -> str:
         """ZSET sender -> until, ms: whose lines ban nobody now, because they banned too many."""
-        return f"{{{self.prefix}}}:observed"
+        return f"{{{self.prefix}}}:doubted"
 
     def sender(self, name: str) -> str:
         """ZSET network -> ms, TTL: bans of the last minute on the word of a sender."""
@@ -94,14 +94,14 @@ class Keys:
         return f"{{{self.prefix}}}:epoch"
 
     @property
-    def beat(self) -> str:
-        """String "who ms": who sent the last beat, and when by Redis TIME; the others keep silent for a moment."""
-        return f"{{{self.prefix}}}:beat"
+    def heartbeat(self) -> str:
+        """String "who ms": who sent the last heartbeat, and when by Redis TIME; the others keep silent for a moment."""
+        return f"{{{self.prefix}}}:heartbeat"
 
     @property
-    def beats(self) -> str:
-        """Hash "RECEIVER RP" -> JSON, TTL: which of an RP's numbered beats came to a receiver, and when."""
-        return f"{{{self.prefix}}}:beats"
+    def probes(self) -> str:
+        """Hash "RECEIVER RP" -> JSON, TTL: which of an RP's numbered probes came to a receiver, and when."""
+        return f"{{{self.prefix}}}:probes"
 
     @property
     def history(self) -> str:
@@ -119,7 +119,7 @@ class Keys:
         return f"{{{self.prefix}}}:mailing"
 
     def node(self, name: str) -> str:
-        """Hash, TTL: heartbeat of a daemon."""
+        """Hash, TTL: what a daemon says of itself."""
         return f"{{{self.prefix}}}:node:{name}"
 
     @property

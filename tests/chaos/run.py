@@ -162,7 +162,7 @@ def _is_well(site: Site, name: str) -> bool:
 
 
 class _Watch:
-    """Looks at every kernel all the time: nobody who is spared may ever be in one."""
+    """Looks at every kernel all the time: nobody who is exempt may ever be in one."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -179,5 +179,5 @@ class _Watch:
             for rp in self._site.rps:
                 for member in members(rp.host.namespace):
                     network = ipaddress.ip_network(member)
-                    spared = any(network.version == s.version and network.overlaps(s) for s in _SPARED)
-                    assert not spared, f"{rp.host.name} drops {member}"
+                    exempt = any(network.version == s.version and network.overlaps(s) for s in _SPARED)
+                    assert not exempt, f"{rp.host.name} drops {member}"

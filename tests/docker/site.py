@@ -103,13 +103,13 @@ class Site:
                 raise LabError(f"{error}: {self.state(service).get('State')}\n{self.log(service)[-3000:]}") from error
 
     def wrong(self) -> list[str]:
-        """What `pinban status` finds wrong, but for beats that went by while a receiver was away: it tells of them for
+        """What `pinban status` finds wrong, but for probes that went by while a receiver was away: it tells of them for
         minutes, as it should."""
         said = self.tools("status", "--json")
         if not said.stdout:
             return [said.stderr]
         problems: list[str] = json.loads(said.stdout)["problems"]
-        return [problem for problem in problems if "beats" not in problem]
+        return [problem for problem in problems if "probes" not in problem]
 
     def await_nothing_wrong(self, seconds: float) -> None:
         """LabError with all that is wrong after the given seconds."""

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from shared.ledger.bans import Ledger
+from shared.ledger.changes import Ledger
 from tests.faults.tools import agree, await_said, ban, ledger_writer, logged, said, spoken
 from tests.lab.datagrams import Sender, failure
 from tests.lab.kernel import members, timeouts
@@ -132,7 +132,7 @@ def test_when_redis_clock_is_set_back_no_ban_outlives_its_end_and_its_address_ca
         fails_five_times(lab, address, "after-it-was-set")
         await_ban(lab, address)
     agree(lab)
-    assert not any(said(rp.enforcer, "no beat", logs[rp.host.name]) for rp in lab.rps if rp.enforcer)
+    assert not any(said(rp.enforcer, "no heartbeat", logs[rp.host.name]) for rp in lab.rps if rp.enforcer)
 
 
 @pytest.mark.row(23)

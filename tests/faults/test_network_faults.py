@@ -145,8 +145,8 @@ def test_a_link_that_swallows_everything_is_noticed_by_its_silence(lab: Lab) -> 
         for n in range(20):
             ban(writer, f"198.51.101.{n}")
         wait_until(partial(hold, lab.rps[1:], "198.51.101.19"), "the others are not held up", 3.0)
-        await_said(rp.enforcer, "no beat for 6 s", since)
-        assert time.monotonic() - began > 3, "the last beat came up to 2.5 s before"
+        await_said(rp.enforcer, "no heartbeat for 6 s", since)
+        assert time.monotonic() - began > 3, "the last heartbeat came up to 2.5 s before"
         assert "198.51.101.0" not in members(rp.host.namespace)
         proxy.cut()
         proxy.clear()

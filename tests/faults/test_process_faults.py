@@ -43,7 +43,7 @@ from tests.lab.process import lasts, wait_until
 from tests.lab.views import await_ban, guesses, ledger, new_source, node, operate
 from tests.redis.conftest import plain
 
-#: Longest that enforcers may be without a beat when the receiver that sent them is gone, s; at 6 s they would leave.
+#: Longest that enforcers may be without a heartbeat when its sender is gone, s; at 6 s they would leave.
 TAKEOVER_S = 5.0
 
 
@@ -277,30 +277,30 @@ def second(lab: Lab, tmp_path: Path) -> Iterator[Receiver]:
 
 
 @pytest.mark.row(3)
-def test_beats_are_taken_over_within_seconds_when_their_sender_stops_or_dies(
+def test_heartbeats_are_taken_over_within_seconds_when_their_sender_stops_or_dies(
     lab: Lab, receiver: Receiver, second: Receiver
 ) -> None:
-    """Whoever beats is stopped, all its processes; then whoever beats instead is killed, all of it."""
+    """Whoever heartbeats is stopped, all its processes; then whoever heartbeats instead is killed, all of it."""
     logs, receivers = logged(lab), {"rx1": receiver, "rx2": second}
     with lab.redis.client() as client:
         for number in (signal.SIGSTOP, signal.SIGKILL):
-            beating = who_beats(client)
-            victims = tree(receivers[beating])
+            heart = heartbeat_sender(client)
+            victims = tree(receivers[heart])
             for victim in victims:
                 os.kill(victim, number)
-            wait_until(partial(beats_no_more, client, beating), f"another takes over from {beating}", TAKEOVER_S)
+            wait_until(partial(is_replaced, client, heart), f"another takes over from {heart}", TAKEOVER_S)
             continue_all(victims if number == signal.SIGSTOP else [])
-        last = client.get("{pinban}:beat")
-        wait_until(lambda: client.get("{pinban}:beat") != last, "beats go on", TAKEOVER_S)
-        ages = [int(node(lab.redis, rp.host.name)["beat_age_ms"]) for rp in lab.rps]
+        last = client.get("{pinban}:heartbeat")
+        wait_until(lambda: client.get("{pinban}:heartbeat") != last, "heartbeats go on", TAKEOVER_S)
+        ages = [int(node(lab.redis, rp.host.name)["heartbeat_age_ms"]) for rp in lab.rps]
         assert max(ages) < TAKEOVER_S * 1_000
-    assert not any(said(rp.enforcer, "no beat", logs[rp.host.name]) for rp in lab.rps if rp.enforcer)
+    assert not any(said(rp.enforcer, "no heartbeat", logs[rp.host.name]) for rp in lab.rps if rp.enforcer)
     assert ledger(lab.redis) == members(lab.rps[0].host.namespace)
 
 
-def beats_no_more(client: redis.Redis, name: str) -> bool:
-    return who_beats(client) not in ("", name)
+def is_replaced(client: redis.Redis, name: str) -> bool:
+    return heartbeat_sender(client) not in ("", name)
 
 
-def who_beats(client: redis.Redis) -> str:
-    return plain(client.get("{pinban}:beat")).partition("/")[0]
+def heartbeat_sender(client: redis.Redis) -> str:
+    return plain(client.get("{pinban}:heartbeat")).partition("/")[0]

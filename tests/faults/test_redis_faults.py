@@ -100,8 +100,8 @@ def test_a_frozen_redis_blocks_no_reading_is_noticed_and_doubles_no_count(lab: L
         frozen = time.monotonic()
         try:
             for rp in lab.rps:
-                await_said(rp.enforcer, "no beat for 6 s", logs[rp.host.name])
-            # The last beat came up to 2.5 s before.
+                await_said(rp.enforcer, "no heartbeat for 6 s", logs[rp.host.name])
+            # The last heartbeat came up to 2.5 s before.
             assert NOTICED_S - 4 < time.monotonic() - frozen < NOTICED_S + GRACE_S
             assert lab.receiver.status("/healthz") == 200
             assert lab.receiver.status("/readyz") == 503

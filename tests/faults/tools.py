@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shared.addresses import Network
-from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import connect
 from tests.lab.accounts import totals

@@ -16,7 +16,7 @@ from receiver.lines.classify import Class
 from receiver.lines.rulebook import Rulebook
 from receiver.spool.slots import INTAKE, RECORD_BYTES, Slot
 from shared.addresses import NetworkSet, parse_network
-from shared.exempt.exemptions import Spared
+from shared.exempt.exemptions import Exemptions
 from shared.settings.rules import Rule
 from shared.settings.schema import Settings
 from tests.fuzz.oracle import network_of, opinions
@@ -45,7 +45,7 @@ _OWN = re.compile(OWN + r"\[?([0-9A-Fa-f:.]+)")
 
 
 class OneDatagram:
-    """A slot of the journal with a single datagram in its inbox."""
+    """A slot of the spool with a single datagram in its receive buffer."""
 
     def __init__(self, data: bytes | None, sender: bytes) -> None:
         self._data, self._sender = data, sender
@@ -72,8 +72,8 @@ class Target:
 
     def __init__(self, rulebook: type[Rulebook] = Rulebook) -> None:
         self._rulebook = rulebook(DEFAULT)
-        self._sorter = Sorter(DEFAULT, self._rulebook, Spared(DEFAULT))
-        self._with_own = Sorter(WITH_OWN, rulebook(WITH_OWN), Spared(WITH_OWN))
+        self._sorter = Sorter(DEFAULT, self._rulebook, Exemptions(DEFAULT))
+        self._with_own = Sorter(WITH_OWN, rulebook(WITH_OWN), Exemptions(WITH_OWN))
         self._ignored = NetworkSet(IGNORED)
 
     def seeds(self) -> Iterator[bytes]:
@@ -118,7 +118,7 @@ class Target:
 
 
 def sorted_by(sorter: Sorter, data: bytes | None, sender: bytes = FRIEND) -> tuple[str, Failure | None]:
-    """The one outcome of a datagram, and the failure as the journal would give it back."""
+    """The one outcome of a datagram, and the failure as the spool would give it back."""
     slot = OneDatagram(data, sender)
     made = sorter.sort(cast(Slot, slot))
     assert slot.tally.pop("received") == 1
@@ -128,7 +128,7 @@ def sorted_by(sorter: Sorter, data: bytes | None, sender: bytes = FRIEND) -> tup
     assert made == len(slot.failures) <= 1
     if not made:
         return outcome, None
-    assert len(slot.failures[0]) <= RECORD_BYTES - 2, "too long for the journal"
+    assert len(slot.failures[0]) <= RECORD_BYTES - 2, "too long for the spool"
     failure = unpack(slot.failures[0])
     assert pack(failure) == slot.failures[0]
     assert outcome in {*Class} - {Class.MALFORMED}

@@ -12,7 +12,7 @@ from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.snapshot import Snapshot
 from shared.addresses import Network, NetworkSet, parse_network
 from shared.errors import AddressError, DecodeError
-from shared.events import LONGEST_EVENT, Allow, Ban, Beat, Event, Hot, Stamp, Unban, decode, encode
+from shared.events import LONGEST_EVENT, Allow, Ban, Event, Heartbeat, Hot, Stamp, Unban, decode, encode
 
 #: Whom nothing may ban, and who else there is.
 SPARED = NetworkSet(["198.51.100.0/24", "2001:db8:5::/48"])
@@ -31,7 +31,7 @@ _MOST = 6
 
 
 @functools.cache  # NetworkSet is tried elsewhere; here it would take most of the time
-def spared(network: Network) -> str:
+def exempt(network: Network) -> str:
     return "a friend" if SPARED.overlaps(network) or network.endswith("/0") else ""
 
 
@@ -41,7 +41,7 @@ class Target:
     WORDS: tuple[str, ...] = (
         "ban/1",
         "unban/1",
-        "beat/1",
+        "heartbeat/1",
         "allow/1",
         "hot/1",
         "0.0.0.0/0",
@@ -53,17 +53,17 @@ class Target:
     def __init__(
         self,
         decoder: Callable[[bytes], Event] = decode,
-        asked: Callable[[Network], str] = spared,
+        asked: Callable[[Network], str] = exempt,
     ) -> None:
         self._decode = decoder
-        self._spared = asked
+        self._exempt = asked
 
     def seeds(self) -> Iterator[bytes]:
         for network in NETWORKS:
             yield encode(Ban(Stamp("0123456789abcdef", 7), network, 300_000, "pin"))
             yield encode(Unban(Stamp("0123456789abcdef", 7), network))
         stamp = Stamp("0123456789abcdef", 8)
-        yield from (encode(event) for event in (Beat(stamp, 1), Allow(stamp), Hot(stamp, "meet.alice", 60_000)))
+        yield from (encode(event) for event in (Heartbeat(stamp, 1), Allow(stamp), Hot(stamp, "meet.alice", 60_000)))
         yield bytes(range(64))
         yield bytes((n * 37) % 256 for n in range(200))
 
@@ -86,7 +86,7 @@ class Target:
 
     def _check_followed(self, data: bytes) -> None:
         firewall = DryRunFirewall()
-        agent = Agent(firewall, self._spared)
+        agent = Agent(firewall, self._exempt)
         agent.arm()
         standing = {NETWORKS[0]: 600_000}
         agent.resync(Snapshot(Stamp("e", 1), standing.items()))
@@ -110,7 +110,7 @@ class Target:
 def _check_held(firewall: DryRunFirewall, named: set[str]) -> None:
     held = firewall.bans().keys()
     assert held <= named, f"nobody named {held - named}"
-    assert not any(spared(network) for network in held), held
+    assert not any(exempt(network) for network in held), held
 
 
 def banned_by(data: bytes) -> set[str]:
@@ -140,7 +140,7 @@ def _told(data: bytes) -> Iterator[bytes]:
             case 3:
                 event = Unban(stamp, network)
             case 4:
-                event = Beat(stamp, rev)
+                event = Heartbeat(stamp, rev)
             case 5:
                 event = Allow(stamp)
             case 6:

@@ -54,6 +54,6 @@ PLANTED: dict[tuple[str, str], Callable[[], Any]] = {
     ("datagram", "misreads"): lambda: DatagramTarget(_Misreads),
     ("datagram", "overcounts"): lambda: DatagramTarget(_Overcounts),
     ("events", "raises"): lambda: EventsTarget(_fragile),
-    ("events", "spares-nobody"): lambda: EventsTarget(asked=_forgetful),
+    ("events", "exempts-nobody"): lambda: EventsTarget(asked=_forgetful),
     ("settings", "raises"): lambda: SettingsTarget(_raw),
 }

@@ -23,7 +23,7 @@ PLANTED = [
     ("datagram", "misreads"),
     ("datagram", "overcounts"),
     ("events", "raises"),
-    ("events", "spares-nobody"),
+    ("events", "exempts-nobody"),
     ("settings", "raises"),
 ]
 

@@ -36,8 +36,8 @@ RECEIVER: Settings = {
 
 
 def enforcer_settings(node: str) -> Settings:
-    """Without beats, so that a test that counts datagrams counts those that it sent."""
-    return {"enforcer": {"node": node, "backend": "iptables", "ports": [80, 443], "beat_url": ""}}
+    """Without probes, so that a test that counts datagrams counts those that it sent."""
+    return {"enforcer": {"node": node, "backend": "iptables", "ports": [80, 443], "probe_url": ""}}
 
 
 class Receiver(Process):

@@ -58,7 +58,7 @@ def test_what_stands_is_what_the_design_says(firewall: NftablesFirewall) -> None
 def looks_wrong(firewall: NftablesFirewall) -> bool:
     """As the agent sees it every second."""
     try:
-        return firewall.room().disturbed
+        return firewall.capacity().disturbed
     except FirewallError:
         return True
 
@@ -164,20 +164,20 @@ def test_without_room_the_bans_that_last_longest_go_in_and_the_operator_is_told(
     with closing(NftablesFirewall(maxelem=100, maxelem_limit=100)) as firewall:
         firewall.install()
         assert ban(firewall, *[Network(f"10.0.0.{i}") for i in range(80)], V6) == 0
-        assert (firewall.room().bans, firewall.room().fill) == (81, 80)
-        assert "raise enforcer.maxelem_limit" in firewall.room().alarm
+        assert (firewall.capacity().bans, firewall.capacity().fill) == (81, 80)
+        assert "raise enforcer.maxelem_limit" in firewall.capacity().alarm
         more = {Network(f"10.0.1.{i}"): 100_000 + 1_000 * i for i in range(30)}
         known = {Network("10.0.0.1"): 900_000}
         assert firewall.apply(Plan(more | known, frozenset())) == 10
         assert {n for n in more if n in firewall.bans()} == {Network(f"10.0.1.{i}") for i in range(10, 30)}
         assert firewall.bans()[Network("10.0.0.1")] > 800_000
-        assert ban(firewall, Network("2001:db8:9:9::/64")) == 0, "the other family has room"
+        assert ban(firewall, Network("2001:db8:9:9::/64")) == 0, "the other family is not full"
 
 
 def test_a_kernel_that_tells_no_counts_is_counted(firewall: NftablesFirewall, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nftables_sets, "_SET_COUNT", 999)
     ban(firewall, V4, V6)
-    assert firewall.room().bans == 2
+    assert firewall.capacity().bans == 2
 
 
 def test_reading_a_set_from_which_others_vanish_misses_nothing(firewall: NftablesFirewall) -> None:

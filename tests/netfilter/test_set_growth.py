@@ -15,6 +15,7 @@ import pytest
 from enforcer.agent import Agent
 from enforcer.firewall.iptables.backend import IptablesFirewall
 from enforcer.firewall.iptables.ipset import SMALL_BATCH
+from enforcer.firewall.port import Capacity
 from enforcer.reconcile import Plan
 from enforcer.snapshot import Snapshot
 from shared.addresses import Network
@@ -70,8 +71,8 @@ def test_growing_keeps_every_member_timeout_and_counter_and_no_ban_outlives_its_
         run("ipset", "add", "pinban6", "2001:db8::3", "timeout", "500", "packets", "7", "bytes", "77")
         run("ipset", "add", "pinban6", "2001:db8::4", "timeout", "1")
         before = firewall.bans()
-        assert firewall.room().wanted
-        assert firewall.make_room() == ["set pinban6 larger, for 2048 bans instead of 1024"]
+        assert firewall.capacity().wanted
+        assert firewall.enlarge() == ["set pinban6 larger, for 2048 bans instead of 1024"]
         after = firewall.bans()
         before.pop(Network("2001:db8::4"), None)  # over already, on a busy host
         assert after.keys() == before.keys()
@@ -79,8 +80,8 @@ def test_growing_keeps_every_member_timeout_and_counter_and_no_ban_outlives_its_
         assert "2001:db8::3 timeout 49" in run("ipset", "save", "pinban6")
         assert "packets 7 bytes 77" in run("ipset", "save", "pinban6")
         assert "2001:db8::2 timeout 0 " in run("ipset", "save", "pinban6")
-        assert not firewall.room().wanted
-        assert firewall.make_room() == []
+        assert not firewall.capacity().wanted
+        assert firewall.enlarge() == []
 
 
 def test_a_smaller_set_that_stands_at_the_start_grows_to_the_setting(rp: str) -> None:
@@ -172,15 +173,15 @@ def test_at_its_limit_the_bans_that_last_longest_go_in_and_the_rest_is_counted(r
         unfit = firewall.apply(Plan(longer | {Network("2001:db8::/64"): LONG_MS}, frozenset()))
         bans = firewall.bans()
         assert many(500).keys() <= bans.keys(), "none that stands is put out"
-        assert Network("2001:db8::/64") in bans, "the other family has room"
+        assert Network("2001:db8::/64") in bans, "the other family is not full"
         got_in = longer.keys() & bans.keys()
         assert len(got_in) == 1_000 - unfit
         assert got_in == set(list(longer)[unfit:])
         assert 1_000 < len(bans) <= 1_025
-        room = firewall.room()
-        assert (room.size, room.wanted) == (1_024, False)
-        assert room.fill > 95
-        assert "may not hold more than 1024 bans; raise enforcer.maxelem_limit" in room.alarm
+        capacity = firewall.capacity()
+        assert (capacity.size, capacity.wanted) == (1_024, False)
+        assert capacity.fill > 95
+        assert "may not hold more than 1024 bans; raise enforcer.maxelem_limit" in capacity.alarm
 
 
 def test_in_a_full_set_standing_bans_are_lengthened_and_ended_and_new_ones_wait(rp: str) -> None:
@@ -222,6 +223,5 @@ def test_a_crowded_set_grows_when_the_agent_looks(rp: str) -> None:
         agent.arm()
         little_by_little(firewall, many(900))
         assert maxelem() == 1_024
-        assert firewall.room().wanted
-        room = agent.tend()
-        assert (room.bans, room.size, room.fill, room.wanted, room.alarm) == (901, 2_048, 43, False, "")
+        assert firewall.capacity().wanted
+        assert agent.tend() == Capacity(bans=901, size=2_048, fill=43)

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from pinban.cli import main
 from shared.addresses import Network
-from shared.ledger.bans import Ledger
+from shared.ledger.changes import Ledger
 from shared.settings.schema import Redis, Settings
 from shared.store.keys import Keys
 from tests.lab.redis_server import RedisServer

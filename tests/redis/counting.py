@@ -12,13 +12,13 @@ import msgspec
 
 from receiver.counting import Counter
 from receiver.failures import Failure, pack
-from receiver.spool.slots import Journal
+from receiver.spool.slots import Spool
 from receiver.store.counters import Counts
-from receiver.store.doubt import Breaker
+from receiver.store.doubt import Doubt
 from receiver.store.rooms import Rooms
 from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.ledger.bans import Ledger
+from shared.ledger.changes import Ledger
 from shared.settings.rules import Rooms as RoomLimits
 from shared.settings.rules import Rule
 from shared.settings.schema import Settings
@@ -54,11 +54,11 @@ def failures(network: Network, times: int, *, rule: str = "pin", alias: str = "m
 
 
 class Counting:
-    """The counter of a receiver, beside it what its keeper would keep up to date."""
+    """The counter of a receiver, beside it what its maintenance would keep up to date."""
 
-    def __init__(self, settings: Settings, counter: Counter, journal: Journal, rooms: Rooms, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, counter: Counter, spool: Spool, rooms: Rooms, ledger: Ledger) -> None:
         self._counter = counter
-        self._journal = journal
+        self._spool = spool
         self._ledger = ledger
         self.settings = settings
         self.rooms = rooms
@@ -70,18 +70,18 @@ class Counting:
 
     def put(self, some: list[Failure]) -> None:
         """Have these counted soon."""
-        self._journal.slots[0].commit({"received": len(some), "wrong_pin": len(some)}, [pack(each) for each in some])
+        self._spool.slots[0].commit({"received": len(some), "wrong_pin": len(some)}, [pack(each) for each in some])
         self._counter.more()
 
     def settle(self) -> None:
-        wait_until(lambda: self._journal.totals()["queued"] == 0, "all are counted")
+        wait_until(lambda: self._spool.totals()["queued"] == 0, "all are counted")
 
     def bans(self) -> int:
-        """How many bans the journal tells of."""
-        return self._journal.totals()["bans"]
+        """How many bans the spool tells of."""
+        return self._spool.totals()["bans"]
 
     def look_at_rooms(self) -> frozenset[str]:
-        """What the keeper does each second."""
+        """What the maintenance does each second."""
         self.rooms.hot = self._ledger.hot_rooms()
         return self.rooms.hot
 
@@ -89,16 +89,16 @@ class Counting:
 @contextmanager
 def counting(settings: Settings) -> Iterator[Counting]:
     """A counter that runs inside the block, with a connection of its own."""
-    journal = Journal(1)
+    spool = Spool(1)
     with connect(settings, "test", HASTY_S) as client:
         ledger = Ledger(settings, client)
         rooms = Rooms(settings, client, ledger)
-        breaker = Breaker(settings, client)
-        counter = Counter(settings, journal, Counts(settings, client), ledger, rooms, breaker)
-        counter.adopt(journal.slots[0], own=True)
+        doubt = Doubt(settings, client)
+        counter = Counter(settings, spool, Counts(settings, client), ledger, rooms, doubt)
+        counter.adopt(spool.slots[0], own=True)
         counter.start()
         try:
-            yield Counting(settings, counter, journal, rooms, ledger)
+            yield Counting(settings, counter, spool, rooms, ledger)
         finally:
             counter.finish(within_s=5)
         assert not counter.is_alive()

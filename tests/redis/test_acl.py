@@ -161,7 +161,7 @@ def test_both_daemons_and_every_command_do_all_they_do_and_nothing_is_refused(
         done = run(*words)
         assert done.exit_code == 0, (words, done.output)
     wait_until(lambda: A not in members(host.namespace), "who is allowed is let in")
-    assert "a beat came over the channel" in run("doctor").output
+    assert "a heartbeat came over the channel" in run("doctor").output
     run("ban", "2001:db8::/48")
     assert run("unban", "2001:db8::1").exit_code == 1, "the network that holds it is named"
 

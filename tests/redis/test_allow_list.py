@@ -21,8 +21,8 @@ from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import SILENCE_S, Follower
 from pinban.cli import main
 from shared.addresses import Network
-from shared.exempt.exemptions import Spared
-from shared.ledger.bans import Ledger, NewBan
+from shared.exempt.exemptions import Exemptions
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from shared.store.connection import now_ms
 from tests.lab.daemons import to_toml
@@ -42,7 +42,7 @@ Run = Callable[..., Result]
 #: the receiver looks once a second: the best of so many measurements is judged.
 LATEST_MS, TRIES = 2_000, 3
 
-#: By an event: nobody beats here, and without one an enforcer finds out when it was silent for so long, s.
+#: By an event: nobody heartbeats here, and without one an enforcer finds out when it was silent for so long, s.
 AT_ONCE_S = SILENCE_S / 2
 
 
@@ -159,10 +159,10 @@ def test_garbage_in_the_list_allows_nothing_and_breaks_nothing(run: Run, client:
 @pytest.fixture
 def proxy(settings: Settings, client: redis.Redis) -> Iterator[DryRunFirewall]:
     """The firewall of an enforcer that follows."""
-    firewall, spared = DryRunFirewall(), Spared(settings)
-    agent = Agent(firewall, spared, spared.learn)
+    firewall, exempt = DryRunFirewall(), Exemptions(settings)
+    agent = Agent(firewall, exempt, exempt.learn)
     agent.arm()
-    Ledger(settings, client).beat("rx1")
+    Ledger(settings, client).heartbeat("rx1")
     follower = Follower(settings, agent)
     follower.start()
     wait_until(lambda: not follower.trouble, "it follows")

@@ -21,8 +21,8 @@ from receiver.store.counters import Counts
 from receiver.store.rooms import Rooms
 from shared.addresses import Network
 from shared.errors import StoreError
-from shared.exempt.exemptions import Spared
-from shared.ledger.bans import Ledger, NewBan
+from shared.exempt.exemptions import Exemptions
+from shared.ledger.changes import Ledger, NewBan
 from shared.nodes import NodeWriter, read_nodes
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import HASTY_S, PATIENT_S, connect, now_ms, translated
@@ -180,7 +180,7 @@ def test_an_address_that_is_half_moved_waits_briefly_and_then_counts_once(
 
 def test_a_ban_follows_its_ledger_to_another_node(site: Cluster, settings: Settings) -> None:
     firewall = DryRunFirewall()
-    agent = Agent(firewall, Spared(settings))
+    agent = Agent(firewall, Exemptions(settings))
     agent.arm()
     follower = Follower(settings, agent)
     with connect(settings, "test", PATIENT_S) as client:

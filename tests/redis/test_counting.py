@@ -1,4 +1,4 @@
-"""The counter thread: from the journal to counts and bans, through every absence of Redis."""
+"""The counter thread: from the spool to counts and bans, through every absence of Redis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import redis
 
 from receiver.counting import Counter
 from receiver.failures import Failure, pack
-from receiver.spool.slots import INTAKE, QUEUE_LENGTH, Journal, Slot
+from receiver.spool.slots import INTAKE, QUEUE_LENGTH, Slot, Spool
 from receiver.store.counters import Counts
 from shared.addresses import Network
 from shared.settings.schema import Settings
@@ -26,15 +26,15 @@ A, B = Network("203.0.113.7"), Network("203.0.113.8")
 
 
 @pytest.fixture
-def journal() -> Journal:
-    return Journal(2)
+def spool() -> Spool:
+    return Spool(2)
 
 
 @contextmanager
-def counting(settings: Settings, journal: Journal) -> Iterator[Counter]:
+def counting(settings: Settings, spool: Spool) -> Iterator[Counter]:
     with connect(settings, "test", HASTY_S) as client:
-        counter = counter_of(settings, journal, client)
-        counter.adopt(journal.slots[0], own=True)
+        counter = counter_of(settings, spool, client)
+        counter.adopt(spool.slots[0], own=True)
         counter.start()
         yield counter
         counter.finish(within_s=5)
@@ -50,30 +50,30 @@ def take_in(slot: Slot, records: list[bytes]) -> None:
     slot.commit({"received": len(records), "wrong_pin": len(records)}, records)
 
 
-def settled(journal: Journal) -> bool:
-    return journal.totals()["queued"] == 0
+def settled(spool: Spool) -> bool:
+    return spool.totals()["queued"] == 0
 
 
-def balanced(journal: Journal) -> bool:
+def balanced(spool: Spool) -> bool:
     """Every datagram has one outcome, and every failure too."""
-    totals = journal.totals()
+    totals = spool.totals()
     return (
         totals["received"] == sum(totals[name] for name in INTAKE[3:])
         and totals["failures"] == sum(totals[name] for name in ("counted", "expired", "queue_dropped", "queued"))
     )  # fmt: skip
 
 
-def test_failures_are_counted_and_the_limit_is_a_ban(settings: Settings, journal: Journal, client: redis.Redis) -> None:
-    slot = journal.slots[0]
-    with counting(settings, journal) as counter:
+def test_failures_are_counted_and_the_limit_is_a_ban(settings: Settings, spool: Spool, client: redis.Redis) -> None:
+    slot = spool.slots[0]
+    with counting(settings, spool) as counter:
         take_in(slot, failures(0, 4))
         counter.more()
-        wait_until(lambda: settled(journal), "four are counted")
+        wait_until(lambda: settled(spool), "four are counted")
         assert client.get(KEYS.count(A, "pin")) == b"4"
         assert client.zcard(KEYS.bans) == 0
         take_in(slot, failures(4, 1))
         counter.more()
-        wait_until(lambda: settled(journal), "the fifth is counted")
+        wait_until(lambda: settled(spool), "the fifth is counted")
     assert client.zrange(KEYS.bans, 0, -1) == [A.encode()]
     evidence = json.loads(client.hget(KEYS.ban(A), "evidence") or b"")
     assert [(each["id"], each["rp"], each["alias"]) for each in evidence] == [
@@ -82,161 +82,161 @@ def test_failures_are_counted_and_the_limit_is_a_ban(settings: Settings, journal
     assert all(each["at"].isdecimal() for each in evidence)
     assert client.keys("pinban:count:*") == []  # a ban starts the counts from zero
     take_in(slot, failures(0, 5))  # the same ones, by way of another receiver
-    with counting(settings, journal):
-        wait_until(lambda: settled(journal), "the repeats are dealt with")
+    with counting(settings, spool):
+        wait_until(lambda: settled(spool), "the repeats are dealt with")
     assert client.keys("pinban:count:*") == []
     take_in(slot, failures(5, 1))
-    with counting(settings, journal):
-        wait_until(lambda: settled(journal), "a new one is counted")
+    with counting(settings, spool):
+        wait_until(lambda: settled(spool), "a new one is counted")
     assert client.get(KEYS.count(A, "pin")) == b"1"
-    totals = journal.totals()
-    assert (totals["counted"], totals["bans"], balanced(journal)) == (11, 1, True)
+    totals = spool.totals()
+    assert (totals["counted"], totals["bans"], balanced(spool)) == (11, 1, True)
 
 
-def test_ten_at_once_are_one_ban(settings: Settings, journal: Journal, client: redis.Redis) -> None:
-    take_in(journal.slots[0], failures(0, 10))
-    with counting(settings, journal):
-        wait_until(lambda: settled(journal), "all are counted")
-    assert journal.totals()["bans"] == 1
+def test_ten_at_once_are_one_ban(settings: Settings, spool: Spool, client: redis.Redis) -> None:
+    take_in(spool.slots[0], failures(0, 10))
+    with counting(settings, spool):
+        wait_until(lambda: settled(spool), "all are counted")
+    assert spool.totals()["bans"] == 1
     assert client.get(KEYS.rev) == b"1"
 
 
 def test_a_limit_reached_by_a_worker_that_died_is_made_good_by_the_next_failure(
-    settings: Settings, journal: Journal, client: redis.Redis
+    settings: Settings, spool: Spool, client: redis.Redis
 ) -> None:
     now_ms = time.monotonic_ns() // 1_000_000
     Counts(settings, client).count([Failure(A, "pin", f"{i}", "rp1", "m", now_ms) for i in range(5)], now_ms)
-    take_in(journal.slots[0], failures(5, 1))
-    with counting(settings, journal):
-        wait_until(lambda: settled(journal), "it is counted")
+    take_in(spool.slots[0], failures(5, 1))
+    with counting(settings, spool):
+        wait_until(lambda: settled(spool), "it is counted")
     assert client.zrange(KEYS.bans, 0, -1) == [A.encode()]
 
 
-def test_failures_that_waited_too_long_expire(settings: Settings, journal: Journal, client: redis.Redis) -> None:
-    slot = journal.slots[0]
+def test_failures_that_waited_too_long_expire(settings: Settings, spool: Spool, client: redis.Redis) -> None:
+    slot = spool.slots[0]
     take_in(slot, [*failures(0, 3, age_ms=300_000), *failures(3, 2), *failures(5, 4, age_ms=10**6)])
-    with counting(settings, journal):
-        wait_until(lambda: settled(journal), "all are settled")
-    totals = journal.totals()
-    assert (totals["expired"], totals["counted"], balanced(journal)) == (7, 2, True)
+    with counting(settings, spool):
+        wait_until(lambda: settled(spool), "all are settled")
+    totals = spool.totals()
+    assert (totals["expired"], totals["counted"], balanced(spool)) == (7, 2, True)
     assert client.get(KEYS.count(A, "pin")) == b"2"
 
 
-def test_a_failure_that_waited_counts_with_its_age(settings: Settings, journal: Journal, client: redis.Redis) -> None:
-    take_in(journal.slots[0], failures(0, 1, age_ms=200_000))
-    with counting(settings, journal):
-        wait_until(lambda: settled(journal), "it is counted")
+def test_a_failure_that_waited_counts_with_its_age(settings: Settings, spool: Spool, client: redis.Redis) -> None:
+    take_in(spool.slots[0], failures(0, 1, age_ms=200_000))
+    with counting(settings, spool):
+        wait_until(lambda: settled(spool), "it is counted")
     assert 90_000 < client.pttl(KEYS.count(A, "pin")) <= 100_000
 
 
-def test_failures_wait_for_a_redis_that_was_killed(settings: Settings, journal: Journal, server: RedisServer) -> None:
-    slot = journal.slots[0]
-    with counting(settings, journal) as counter:
+def test_failures_wait_for_a_redis_that_was_killed(settings: Settings, spool: Spool, server: RedisServer) -> None:
+    slot = spool.slots[0]
+    with counting(settings, spool) as counter:
         server.kill()
         for first in range(0, 4, 2):
             take_in(slot, failures(first, 2))
             counter.more()
         take_in(slot, failures(0, 7, B))
         counter.more()
-        assert journal.totals()["queued"] == 11
+        assert spool.totals()["queued"] == 11
         server.start()
         server.await_ready()
-        wait_until(lambda: settled(journal), "all are counted")
+        wait_until(lambda: settled(spool), "all are counted")
     with server.client() as client:
         assert client.get(KEYS.count(A, "pin")) == b"4"
         assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]
-    assert (journal.totals()["counted"], balanced(journal)) == (11, True)
+    assert (spool.totals()["counted"], balanced(spool)) == (11, True)
 
 
 @pytest.mark.row(3)
 def test_failures_wait_for_a_redis_that_was_frozen_and_count_once(
-    settings: Settings, journal: Journal, server: RedisServer, caplog: pytest.LogCaptureFixture
+    settings: Settings, spool: Spool, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    slot = journal.slots[0]
-    with counting(settings, journal) as counter:
+    slot = spool.slots[0]
+    with counting(settings, spool) as counter:
         take_in(slot, failures(0, 1))
-        wait_until(lambda: settled(journal), "the first is counted")
+        wait_until(lambda: settled(spool), "the first is counted")
         server.freeze()
         take_in(slot, failures(1, 3))
         counter.more()
         # What is sent to a frozen server is carried out when it thaws, beside the repeats.
         wait_until(lambda: "did not answer in time" in caplog.text, "the first try is over")
-        assert journal.totals()["queued"] == 3
+        assert spool.totals()["queued"] == 3
         server.thaw()
-        wait_until(lambda: settled(journal), "all are counted")
+        wait_until(lambda: settled(spool), "all are counted")
     with server.client() as client:
         assert client.get(KEYS.count(A, "pin")) == b"4"
         assert client.zcard(KEYS.window(A, "pin")) == 4
         assert client.zcard(KEYS.bans) == 0
-    assert balanced(journal)
+    assert balanced(spool)
 
 
 @pytest.mark.row(4)
 def test_the_queue_is_bounded_and_what_it_drops_is_counted(
-    settings: Settings, journal: Journal, server: RedisServer
+    settings: Settings, spool: Spool, server: RedisServer
 ) -> None:
-    slot = journal.slots[0]
+    slot = spool.slots[0]
     server.kill()
     take_in(slot, failures(0, QUEUE_LENGTH, age_ms=300_000))
     take_in(slot, failures(0, 100, B))
-    totals = journal.totals()
+    totals = spool.totals()
     assert (totals["queued"], totals["queue_dropped"]) == (QUEUE_LENGTH, 100)
-    with counting(settings, journal):  # not before: it makes room by what has expired, which needs no Redis
+    with counting(settings, spool):  # not before: it makes room by what has expired, which needs no Redis
         server.start()
         server.await_ready()
-        wait_until(lambda: settled(journal), "the rest is settled")
-    totals = journal.totals()
+        wait_until(lambda: settled(spool), "the rest is settled")
+    totals = spool.totals()
     assert (totals["queue_dropped"], totals["counted"], totals["expired"]) == (100, 100, QUEUE_LENGTH - 100)
-    assert balanced(journal)
+    assert balanced(spool)
 
 
 @pytest.mark.row(7)
-def test_a_script_flush_is_not_noticed(settings: Settings, journal: Journal, client: redis.Redis) -> None:
-    slot = journal.slots[0]
-    with counting(settings, journal) as counter:
+def test_a_script_flush_is_not_noticed(settings: Settings, spool: Spool, client: redis.Redis) -> None:
+    slot = spool.slots[0]
+    with counting(settings, spool) as counter:
         for first in range(5):
             client.script_flush()
             take_in(slot, failures(first, 1))
             counter.more()
-            wait_until(lambda: settled(journal), "it is counted")
+            wait_until(lambda: settled(spool), "it is counted")
     assert client.zrange(KEYS.bans, 0, -1) == [A.encode()]
 
 
 def test_a_slot_of_a_dead_worker_is_emptied_and_given_back(
-    settings: Settings, journal: Journal, client: redis.Redis
+    settings: Settings, spool: Spool, client: redis.Redis
 ) -> None:
-    left = journal.slots[1]
+    left = spool.slots[1]
     take_in(left, failures(0, 3))
-    assert journal.claim(left)
-    with counting(settings, journal) as counter:
+    assert spool.claim(left)
+    with counting(settings, spool) as counter:
         counter.adopt(left)
         wait_until(lambda: not counter.has(left), "it is given back")
     assert client.get(KEYS.count(A, "pin")) == b"3"
-    assert balanced(journal)
+    assert balanced(spool)
 
 
 def test_what_cannot_be_counted_in_time_stays_for_another_worker(
-    settings: Settings, journal: Journal, server: RedisServer
+    settings: Settings, spool: Spool, server: RedisServer
 ) -> None:
     server.kill()
-    take_in(journal.slots[0], failures(0, 3))
+    take_in(spool.slots[0], failures(0, 3))
     with connect(settings, "test", HASTY_S) as client:
-        counter = counter_of(settings, journal, client)
-        counter.adopt(journal.slots[0], own=True)
+        counter = counter_of(settings, spool, client)
+        counter.adopt(spool.slots[0], own=True)
         counter.start()
         counter.finish(within_s=0.2)
         assert not counter.is_alive()
-    assert journal.totals()["queued"] == 3
+    assert spool.totals()["queued"] == 3
 
 
 def test_a_counter_key_of_another_type_stops_nothing_for_good(
-    settings: Settings, journal: Journal, client: redis.Redis, caplog: pytest.LogCaptureFixture
+    settings: Settings, spool: Spool, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.set(KEYS.window(A, "pin"), "x")
-    take_in(journal.slots[0], [*failures(0, 1), *failures(0, 5, B)])
-    with counting(settings, journal):
+    take_in(spool.slots[0], [*failures(0, 1), *failures(0, 5, B)])
+    with counting(settings, spool):
         wait_until(lambda: "WRONGTYPE" in caplog.text, "it is said")
         client.delete(KEYS.window(A, "pin"))
-        wait_until(lambda: settled(journal), "all are counted")
+        wait_until(lambda: settled(spool), "all are counted")
     assert client.get(KEYS.count(A, "pin")) == b"1"
     assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from pinban.cli import main
 from pinban.doctor.finding import Finding
 from pinban.doctor.nginx import examine
-from shared.ledger.bans import Ledger
+from shared.ledger.changes import Ledger
 from tests.lab.nginx import SNIPPET
 from tests.redis.conftest import Run
 
@@ -91,15 +91,15 @@ def test_whatever_the_file_holds_it_is_told_and_never_raised(tmp_path: Path, tex
 
 
 @pytest.fixture
-def beats(ledger: Ledger) -> Iterator[None]:
-    """A receiver's beat, as often as its keeper asks for one."""
+def heartbeats(ledger: Ledger) -> Iterator[None]:
+    """A receiver's heartbeat, as often as its maintenance asks for one."""
     over = threading.Event()
 
-    def beat() -> None:
+    def heartbeat() -> None:
         while not over.wait(0.2):
-            ledger.beat("rx1/1")
+            ledger.heartbeat("rx1/1")
 
-    thread = threading.Thread(target=beat)
+    thread = threading.Thread(target=heartbeat)
     thread.start()
     yield
     over.set()
@@ -117,17 +117,19 @@ def says(findings: list[Finding], state: str, words: str) -> bool:
 
 
 def test_a_living_ledger_is_good_and_missing_daemons_are_bad(
-    run: Run, tmp_path: Path, beats: None, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, heartbeats: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pinban.doctor._SLOW_MS", 1_000.0)  # what else this host does is no finding here
     code, findings = examined(run, tmp_path)
     assert code == 1
-    assert says(findings, "ok", "a beat came")
+    assert says(findings, "ok", "a heartbeat came")
     assert says(findings, "ok", "answers in")
     assert says(findings, "bad", "no receiver is alive")
 
 
-def test_a_redis_that_would_throw_bans_away_is_bad(run: Run, tmp_path: Path, client: redis.Redis, beats: None) -> None:
+def test_a_redis_that_would_throw_bans_away_is_bad(
+    run: Run, tmp_path: Path, client: redis.Redis, heartbeats: None
+) -> None:
     client.config_set("maxmemory-policy", "allkeys-lru")
     try:
         _, findings = examined(run, tmp_path)
@@ -139,7 +141,7 @@ def test_a_redis_that_would_throw_bans_away_is_bad(run: Run, tmp_path: Path, cli
 
 def test_silence_on_the_channel_is_bad(run: Run, tmp_path: Path) -> None:
     _, findings = examined(run, tmp_path)
-    assert says(findings, "bad", "no beat within 5 s")
+    assert says(findings, "bad", "no heartbeat in 5 s")
 
 
 def test_a_redis_that_is_away_is_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A forged log cannot ban the world: the breaker on a real Redis, with the counter of a receiver at work."""
+"""A forged log cannot ban the world: the doubt on a real Redis, with the counter of a receiver at work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from pinban.cli import main
 from receiver.failures import Failure
-from receiver.store.doubt import Breaker
+from receiver.store.doubt import Doubt
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.settings.schema import Settings
@@ -31,13 +31,13 @@ FORGER, HONEST = "10.0.0.5", "10.0.0.6"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    limited = msgspec.structs.replace(settings.receiver, breaker=LIMIT, breaker_for=Milliseconds(60_000))
+    limited = msgspec.structs.replace(settings.receiver, doubt_above=LIMIT, doubt_for=Milliseconds(60_000))
     return with_rooms(msgspec.structs.replace(settings, receiver=limited), failures=0)
 
 
 @pytest.fixture
-def breaker(settings: Settings, client: redis.Redis) -> Breaker:
-    return Breaker(settings, client)
+def doubt(settings: Settings, client: redis.Redis) -> Doubt:
+    return Doubt(settings, client)
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ def forged(number: int, sender: str = FORGER, network: str = "198.18") -> list[F
     return [each for n in range(number) for each in by(sender, failures(victim(n, network), 5))]
 
 
-def observed(client: redis.Redis) -> set[str]:
-    return {sender for sender, _ in members(client, KEYS.observed)}
+def doubted(client: redis.Redis) -> set[str]:
+    return {sender for sender, _ in members(client, KEYS.doubted)}
 
 
 def a_minute_passes(client: redis.Redis, ms: int = 60_001) -> None:
-    """All that the breaker remembers is so much older."""
-    for key in (KEYS.observed, *client.scan_iter(KEYS.sender("*").replace("{", r"\{").replace("}", r"\}"))):
+    """All that the doubt remembers is so much older."""
+    for key in (KEYS.doubted, *client.scan_iter(KEYS.sender("*").replace("{", r"\{").replace("}", r"\}"))):
         for member, at in members(client, key if isinstance(key, str) else key.decode()):
             client.zadd(key, {member: at - ms})
 
@@ -90,7 +90,7 @@ def test_guessers_that_another_sender_tells_of_are_banned_meanwhile(settings: Se
         site.take(forged(2 * LIMIT))
         site.take(by(HONEST, failures(Network("203.0.113.7"), 5)))
     assert "203.0.113.7" in {network for network, _ in members(client, KEYS.bans)}
-    assert observed(client) == {FORGER}
+    assert doubted(client) == {FORGER}
 
 
 def test_one_word_of_an_observed_sender_among_others_is_enough(settings: Settings, client: redis.Redis) -> None:
@@ -102,69 +102,69 @@ def test_one_word_of_an_observed_sender_among_others_is_enough(settings: Setting
     assert "203.0.113.7" not in {network for network, _ in members(client, KEYS.bans)}
 
 
-def test_lines_spread_over_several_senders_count_for_each(breaker: Breaker, client: redis.Redis) -> None:
-    verdicts = [breaker.trips(victim(n), (FORGER, HONEST, "10.0.0.7")) for n in range(LIMIT + 1)]
+def test_lines_spread_over_several_senders_count_for_each(doubt: Doubt, client: redis.Redis) -> None:
+    verdicts = [doubt.trips(victim(n), (FORGER, HONEST, "10.0.0.7")) for n in range(LIMIT + 1)]
     assert verdicts == [False] * LIMIT + [True]
-    assert observed(client) == {FORGER, HONEST, "10.0.0.7"}
+    assert doubted(client) == {FORGER, HONEST, "10.0.0.7"}
 
 
 def test_several_receivers_count_together(settings: Settings, client: redis.Redis) -> None:
-    several = [Breaker(settings, client) for _ in range(4)]
+    several = [Doubt(settings, client) for _ in range(4)]
     assert sum(several[n % 4].trips(victim(n), [FORGER]) for n in range(3 * LIMIT)) == 2 * LIMIT
 
 
-def test_the_same_ban_again_counts_once_so_that_a_repeat_is_harmless(breaker: Breaker) -> None:
-    assert not any(breaker.trips(victim(1), [FORGER]) for _ in range(3 * LIMIT))
+def test_the_same_ban_again_counts_once_so_that_a_repeat_is_harmless(doubt: Doubt) -> None:
+    assert not any(doubt.trips(victim(1), [FORGER]) for _ in range(3 * LIMIT))
 
 
-def test_bans_at_the_limit_minute_after_minute_trip_nothing(breaker: Breaker, client: redis.Redis) -> None:
+def test_bans_at_the_limit_minute_after_minute_trip_nothing(doubt: Doubt, client: redis.Redis) -> None:
     for minute in range(4):
-        assert not any(breaker.trips(victim(n, f"198.{minute}"), [FORGER]) for n in range(LIMIT))
+        assert not any(doubt.trips(victim(n, f"198.{minute}"), [FORGER]) for n in range(LIMIT))
         a_minute_passes(client)
-    assert observed(client) == set()
+    assert doubted(client) == set()
 
 
-def test_a_sender_that_was_quiet_is_trusted_again_by_itself(breaker: Breaker, client: redis.Redis) -> None:
+def test_a_sender_that_was_quiet_is_trusted_again_by_itself(doubt: Doubt, client: redis.Redis) -> None:
     for n in range(2 * LIMIT):
-        breaker.trips(victim(n), [FORGER])
+        doubt.trips(victim(n), [FORGER])
     a_minute_passes(client, 50_000)
-    assert breaker.trips(victim(3 * LIMIT), [FORGER]), "not quiet for long enough"
+    assert doubt.trips(victim(3 * LIMIT), [FORGER]), "not quiet for long enough"
     a_minute_passes(client)
-    assert not breaker.trips(victim(3 * LIMIT + 1), [FORGER])
-    assert observed(client) == set()
+    assert not doubt.trips(victim(3 * LIMIT + 1), [FORGER])
+    assert doubted(client) == set()
 
 
-def test_a_sender_that_is_not_quiet_stays_observed(breaker: Breaker, client: redis.Redis) -> None:
+def test_a_sender_that_is_not_quiet_stays_doubted(doubt: Doubt, client: redis.Redis) -> None:
     for minute in range(4):
-        tripped = [breaker.trips(victim(n, f"198.{minute}"), [FORGER]) for n in range(2 * LIMIT)]
+        tripped = [doubt.trips(victim(n, f"198.{minute}"), [FORGER]) for n in range(2 * LIMIT)]
         assert tripped.count(True) >= (LIMIT if minute == 0 else 2 * LIMIT)
         a_minute_passes(client, 30_000)
 
 
 def test_each_minute_above_the_limit_begins_the_time_anew(settings: Settings, client: redis.Redis) -> None:
-    patient = msgspec.structs.replace(settings.receiver, breaker_for=Milliseconds(120_000))
-    breaker = Breaker(msgspec.structs.replace(settings, receiver=patient), client)
+    patient = msgspec.structs.replace(settings.receiver, doubt_for=Milliseconds(120_000))
+    doubt = Doubt(msgspec.structs.replace(settings, receiver=patient), client)
     for network in ("198.18", "198.19"):
-        assert sum(breaker.trips(victim(n, network), [FORGER]) for n in range(2 * LIMIT)) >= LIMIT
+        assert sum(doubt.trips(victim(n, network), [FORGER]) for n in range(2 * LIMIT)) >= LIMIT
         a_minute_passes(client)
     a_minute_passes(client, 30_000)
-    assert breaker.trips(victim(0, "198.20"), [FORGER]), "90 s after the second"
+    assert doubt.trips(victim(0, "198.20"), [FORGER]), "90 s after the second"
     a_minute_passes(client, 31_000)
-    assert not breaker.trips(victim(1, "198.20"), [FORGER])
+    assert not doubt.trips(victim(1, "198.20"), [FORGER])
 
 
-def test_without_a_breaker_all_are_banned(settings: Settings, client: redis.Redis) -> None:
-    without = msgspec.structs.replace(settings, receiver=msgspec.structs.replace(settings.receiver, breaker=0))
+def test_without_a_doubt_all_are_banned(settings: Settings, client: redis.Redis) -> None:
+    without = msgspec.structs.replace(settings, receiver=msgspec.structs.replace(settings.receiver, doubt_above=0))
     with counting(without) as site:
         site.take(forged(3 * LIMIT))
     assert client.zcard(KEYS.bans) == 3 * LIMIT
-    assert observed(client) == set()
+    assert doubted(client) == set()
 
 
 def test_a_rule_that_only_simulates_trips_nothing(settings: Settings, client: redis.Redis) -> None:
     with counting(with_rules(settings, pin={"simulate": True})) as site:
         site.take(forged(3 * LIMIT))
-    assert observed(client) == set()
+    assert doubted(client) == set()
 
 
 def test_standing_bans_stay_and_the_operator_hears_of_it_and_can_end_it(
@@ -179,7 +179,7 @@ def test_standing_bans_stay_and_the_operator_hears_of_it_and_can_end_it(
         assert status.exit_code == 1
         said = json.loads(status.output)
         assert FORGER in said["problems"][0]
-        assert set(said["observed"]) == {FORGER}
+        assert set(said["doubted"]) == {FORGER}
         rows = json.loads(run("bans", "--json").output)
         assert [row["simulated"] for row in rows].count(False) == LIMIT
         assert [row["simulated"] for row in rows].count(True) == LIMIT
@@ -189,10 +189,10 @@ def test_standing_bans_stay_and_the_operator_hears_of_it_and_can_end_it(
         assert FORGER not in run("status").output
         site.take(by(FORGER, failures(Network("203.0.113.9"), 5)))
     assert client.zcard(KEYS.bans) == LIMIT + 1
-    events = [entry["event"] for entry in history(client) if entry["event"] in {"breaker", "trust"}]
-    assert events == ["breaker", "trust"]
+    events = [entry["event"] for entry in history(client) if entry["event"] in {"doubt", "trust"}]
+    assert events == ["doubt", "trust"]
     told = run("history").output
-    assert f"only observes {FORGER}: more than {LIMIT} bans" in told
+    assert f"only doubts {FORGER}: more than {LIMIT} bans" in told
     assert f"trusts {FORGER} again" in told
 
 
@@ -203,9 +203,9 @@ def test_trusting_nobody_is_refused_in_one_line(run: Callable[..., Result], send
     assert result.output.count("\n") == 1
 
 
-def test_what_the_breaker_remembers_is_small_and_goes_by_itself(breaker: Breaker, client: redis.Redis) -> None:
+def test_what_the_doubt_remembers_is_small_and_goes_by_itself(doubt: Doubt, client: redis.Redis) -> None:
     for n in range(20 * LIMIT):
-        breaker.trips(victim(n), [FORGER])
+        doubt.trips(victim(n), [FORGER])
     assert client.zcard(KEYS.sender(FORGER)) == LIMIT + 1
     assert 0 < client.pttl(KEYS.sender(FORGER)) <= 60_000
-    assert members(client, KEYS.observed)[0][1] <= now_ms(client) + 60_000
+    assert members(client, KEYS.doubted)[0][1] <= now_ms(client) + 60_000

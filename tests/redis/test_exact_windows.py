@@ -21,7 +21,7 @@ from receiver.failures import Failure
 from receiver.store.counters import Counts
 from receiver.verdict import Verdict, decide
 from shared.addresses import Network
-from shared.ledger.bans import Ledger, NewBan, Recorded
+from shared.ledger.changes import Ledger, NewBan, Recorded
 from shared.settings.rules import Rule
 from shared.settings.schema import Settings
 from tests.lab.redis_server import RedisServer

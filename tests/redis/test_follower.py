@@ -16,8 +16,8 @@ from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import SILENCE_S, Follower
 from shared.addresses import Network
-from shared.exempt.exemptions import Spared
-from shared.ledger.bans import Ledger, NewBan
+from shared.exempt.exemptions import Exemptions
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
@@ -54,7 +54,7 @@ class Proxy:
 @pytest.fixture
 def proxy(settings: Settings, client: redis.Redis) -> Iterator[Proxy]:
     firewall = DryRunFirewall()
-    agent = Agent(firewall, Spared(settings))
+    agent = Agent(firewall, Exemptions(settings))
     agent.arm()
     follower = Follower(settings, agent)
     yield Proxy(Ledger(settings, client), firewall, agent, follower)
@@ -72,14 +72,14 @@ def test_it_begins_with_what_the_ledger_holds(proxy: Proxy) -> None:
 
 
 def test_bans_and_unbans_arrive(proxy: Proxy) -> None:
-    proxy.ledger.beat("rx1")  # makes the epoch
+    proxy.ledger.heartbeat("rx1")  # makes the epoch
     proxy.start()
     for network in (A, FRIEND, B):
         proxy.ban(network)
     proxy.drops(A, B)
     proxy.ledger.unban(A, "", "")
     proxy.drops(B)
-    assert proxy.agent.tally["spared"] == 1
+    assert proxy.agent.tally["exempt"] == 1
     assert (proxy.agent.tally["events"], proxy.agent.tally["gaps"]) == (4, 0)
 
 
@@ -117,12 +117,12 @@ def test_a_connection_that_the_client_made_again_by_itself_is_not_believed(
     wait_until(lambda: proxy.agent.tally["resyncs"] > before, "it reads a snapshot", SILENCE_S / 2)
 
 
-def test_a_lost_event_is_made_good_at_the_next_beat(proxy: Proxy, client: redis.Redis) -> None:
+def test_a_lost_event_is_made_good_at_the_next_heartbeat(proxy: Proxy, client: redis.Redis) -> None:
     proxy.ban(B)
     proxy.start()
     client.zadd(KEYS.bans, {A: 2**53})
     client.incr(KEYS.rev)  # as if the event had never arrived
-    proxy.ledger.beat("rx1")
+    proxy.ledger.heartbeat("rx1")
     wait_until(
         lambda: A in proxy.firewall.bans(), "it reads a snapshot long before silence would make it", SILENCE_S / 2
     )
@@ -135,7 +135,7 @@ def test_a_deleted_ledger_ends_no_ban(proxy: Proxy, client: redis.Redis) -> None
     proxy.ban(A)
     proxy.drops(A)
     client.flushall()
-    proxy.ledger.beat("rx1")
+    proxy.ledger.heartbeat("rx1")
     wait_until(lambda: proxy.agent.applied == (text(client, KEYS.epoch), 0), "it knows")
     proxy.drops(A)
     proxy.ban(B)
@@ -206,7 +206,7 @@ def test_garbage_on_the_channel_is_counted_and_the_next_ban_applied(proxy: Proxy
         for _ in range(1_000):
             pipeline.publish(KEYS.channel, chance.randbytes(chance.randrange(700)))
         pipeline.execute()
-        proxy.ledger.beat("rx1")  # as receivers do: garbage is no sign of life
+        proxy.ledger.heartbeat("rx1")  # as receivers do: garbage is no sign of life
     proxy.ban(A)
     proxy.drops(A)
     assert proxy.follower.is_alive()
@@ -222,7 +222,7 @@ def test_silence_is_not_believed_and_garbage_is_no_sign_of_life(
 
     def doubts() -> bool:
         client.publish(KEYS.channel, b"garbage")
-        return "no beat for 6 s; is a receiver running" in caplog.text  # in its trouble for a moment only
+        return "no heartbeat for 6 s; is a receiver running" in caplog.text  # in its trouble for a moment only
 
     wait_until(doubts, "it doubts")
     proxy.drops(A)

@@ -14,7 +14,7 @@ from pinban.cli import main
 from receiver.failures import Failure
 from receiver.store.counters import Counts
 from shared.addresses import Network
-from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from shared.store.memory import losses, read_memory
 from tests.lab.kernel import members
@@ -91,8 +91,8 @@ def test_a_full_redis_is_told_and_bans_come_and_go_all_the_same(
     refused = run("allow", "203.0.113.5")
     assert (refused.exit_code, refused.output.count("\n")) == (1, 1)
     assert "is full" in refused.output
-    server_client.delete(KEYS.beat)
-    wait_until(lambda: server_client.get(KEYS.beat) is not None, "beats go on")
+    server_client.delete(KEYS.heartbeat)
+    wait_until(lambda: server_client.get(KEYS.heartbeat) is not None, "heartbeats go on")
 
     assert host.enforcer.stop() == 0
     host.namespace.run(["ipset", "flush", "pinban4"])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.ledger.bans import Ledger, NewBan
-from shared.ledger.history import Chronicle, sentence
+from shared.ledger.changes import Ledger, NewBan
+from shared.ledger.history import History, sentence
 from shared.settings.schema import Settings
 from tests.lab.process import wait_until
 from tests.lab.views import program
@@ -59,7 +59,7 @@ def test_an_entry_of_a_later_version_is_shown_as_it_is(
     settings: Settings, client: redis.Redis, fields: dict[str, str]
 ) -> None:
     client.xadd("{pinban}:history", fields)  # type: ignore[arg-type]
-    [row] = Chronicle(settings, client).newest(5)
+    [row] = History(settings, client).newest(5)
     assert all(value in sentence(row) for value in fields.values() if value not in ("unban", ""))
 
 

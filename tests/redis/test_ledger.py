@@ -11,8 +11,8 @@ import redis
 from enforcer.snapshot import read_snapshot
 from shared.addresses import Network
 from shared.errors import StoreError
-from shared.events import Ban, Beat, Event, Stamp, Unban, decode, encode
-from shared.ledger.bans import BEAT_MARK_MS, STRIKES_KEPT_MS, Ledger, NewBan
+from shared.events import Ban, Event, Heartbeat, Stamp, Unban, decode, encode
+from shared.ledger.changes import HEARTBEAT_MARK_MS, STRIKES_KEPT_MS, Ledger, NewBan
 from shared.settings.schema import Settings
 from shared.store.connection import connect, now_ms
 from tests.lab.process import wait_until
@@ -104,14 +104,14 @@ def test_the_published_bytes_are_those_that_encode_writes(
     assert channel.raw() == encode(Ban(Stamp(epoch, 1), network, ms, "manual"))
     ledger.unban(network, "why", "who")
     assert channel.raw() == encode(Unban(Stamp(epoch, 2), network))
-    ledger.beat("rx1/1")
+    ledger.heartbeat("rx1/1")
     data = channel.raw()
     assert data is not None
-    beat = decode(data)
-    assert isinstance(beat, Beat)
-    assert data == encode(beat)
-    assert beat.stamp == Stamp(epoch, 2)
-    assert abs(beat.time_ms - now_ms(client)) < 5_000
+    heartbeat = decode(data)
+    assert isinstance(heartbeat, Heartbeat)
+    assert data == encode(heartbeat)
+    assert heartbeat.stamp == Stamp(epoch, 2)
+    assert abs(heartbeat.time_ms - now_ms(client)) < 5_000
 
 
 @pytest.mark.parametrize("rev", [126, 127, 128, 255, 256, 65_535, 2**31 - 1, 2**32 - 1, 2**32])
@@ -185,7 +185,7 @@ def test_an_unban_of_nobody_is_published_too(ledger: Ledger, channel: Channel) -
 
 
 def channel_epoch(ledger: Ledger, channel: Channel) -> str:
-    ledger.beat("x")
+    ledger.heartbeat("x")
     return channel.next().stamp.epoch
 
 
@@ -195,16 +195,16 @@ def test_a_ban_that_is_over_was_no_ban_to_an_unban(ledger: Ledger, client: redis
     assert not ledger.unban(A, "", "")
 
 
-def test_of_many_receivers_one_beats_in_each_period(
+def test_of_many_receivers_one_heartbeats_in_each_period(
     settings: Settings, server: RedisServer, client: redis.Redis, channel: Channel
 ) -> None:
     clients = [server.client() for _ in range(3)]
     ledgers = [Ledger(settings, each) for each in clients]
-    assert [ledger.beat(f"rx{i}") for i, ledger in enumerate(ledgers)] == [True, False, False]
-    who, at = text(client, KEYS.beat).split(" ")
+    assert [ledger.heartbeat(f"rx{i}") for i, ledger in enumerate(ledgers)] == [True, False, False]
+    who, at = text(client, KEYS.heartbeat).split(" ")
     assert who == "rx0"
-    wait_until(lambda: now_ms(client) >= int(at) + BEAT_MARK_MS, "the mark is over")
-    assert [ledger.beat(f"rx{i}") for i, ledger in enumerate(ledgers)] == [True, False, False]
+    wait_until(lambda: now_ms(client) >= int(at) + HEARTBEAT_MARK_MS, "the mark is over")
+    assert [ledger.heartbeat(f"rx{i}") for i, ledger in enumerate(ledgers)] == [True, False, False]
     assert channel.next().stamp == channel.next().stamp
     assert channel.raw() is None
     for each in clients:
@@ -212,12 +212,12 @@ def test_of_many_receivers_one_beats_in_each_period(
 
 
 def test_the_epoch_is_made_once(ledger: Ledger, client: redis.Redis) -> None:
-    ledger.beat("rx1")
+    ledger.heartbeat("rx1")
     epoch = text(client, KEYS.epoch)
     assert len(epoch) == 16
     int(epoch, 16)
-    client.delete(KEYS.beat)
-    ledger.beat("rx1")
+    client.delete(KEYS.heartbeat)
+    ledger.heartbeat("rx1")
     ban(ledger)
     ledger.unban(A, "", "")
     assert text(client, KEYS.epoch) == epoch
@@ -233,7 +233,7 @@ def test_every_verb_of_another_process_begins_a_new_epoch_and_keeps_the_revision
     verbs: dict[str, Callable[[Ledger], object]] = {
         "ban": ban,
         "unban": lambda ledger: ledger.unban(A, "", ""),
-        "beat": lambda ledger: ledger.beat("rx1"),
+        "heartbeat": lambda ledger: ledger.heartbeat("rx1"),
         "allow": lambda ledger: ledger.allow(B, "{}", (), ""),
         "heat": lambda ledger: ledger.heat("meet", 1_000, 1, 1, ""),
     }
@@ -249,11 +249,11 @@ def test_every_verb_of_another_process_begins_a_new_epoch_and_keeps_the_revision
         server.restart()
 
 
-def test_a_beat_prunes_bans_that_are_over(ledger: Ledger, client: redis.Redis) -> None:
+def test_a_heartbeat_prunes_bans_that_are_over(ledger: Ledger, client: redis.Redis) -> None:
     ban(ledger, A)
     ban(ledger, B)
     client.zadd(KEYS.bans, {A: now_ms(client) - 1})
-    ledger.beat("rx1")
+    ledger.heartbeat("rx1")
     assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]
     assert text(client, KEYS.rev) == "2"
 
@@ -265,13 +265,13 @@ def test_a_clock_that_was_set_back_takes_the_ends_of_the_bans_with_it(ledger: Le
     ban(ledger, B)
     now = now_ms(client)
     client.zadd(KEYS.bans, {A: now + hour_ms + 300_000})
-    client.set(KEYS.beat, f"rx1/1 {now + hour_ms}")
-    assert ledger.beat("rx2/1")
+    client.set(KEYS.heartbeat, f"rx1/1 {now + hour_ms}")
+    assert ledger.heartbeat("rx2/1")
     ends = dict(members(client, KEYS.bans))
     assert abs(ends[A] - now - 300_000) < 2_000
     assert abs(ends[B] - now - 300_000) < 1_000
     assert text(client, KEYS.rev) == "3", "every enforcer reads the ledger anew"
-    assert not ledger.beat("rx1/1"), "it beats as always"
+    assert not ledger.heartbeat("rx1/1"), "it heartbeats as always"
 
 
 def test_evidence_may_hold_anything_that_json_holds(ledger: Ledger, client: redis.Redis) -> None:

@@ -17,11 +17,11 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from msgspec.structs import replace
 
 from receiver.mail.mailer import Mailer
-from receiver.mail.messages import letter
+from receiver.mail.messages import message
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import SettingsError
-from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.reading import load
 from shared.settings.schema import Mail, Settings
 from tests.redis.conftest import KEYS, text
@@ -204,23 +204,23 @@ def test_a_room_that_a_client_named_cannot_write_headers_or_lines() -> None:
         "addresses": "12",
         "by": "rx1",
     }
-    mail = letter(Mail(to=("noc@example.org",)), [entry], "rx1")
+    mail = message(Mail(to=("noc@example.org",)), [entry], "rx1")
     assert mail["Bcc"] is None
     assert "\nBcc" not in mail.as_string()
     assert "\x1b" not in mail.as_string()
 
 
 def test_a_sender_that_is_only_observed_is_told_of() -> None:
-    entry = {"event": "breaker", "sender": "10.0.0.11", "most": "1000", "by": "rx1"}
-    mail = letter(Mail(to=("noc@example.org",)), [entry], "rx1")
-    assert mail["Subject"] == "[pinban] 10.0.0.11 is only observed, it banned too many"
+    entry = {"event": "doubt", "sender": "10.0.0.11", "most": "1000", "by": "rx1"}
+    mail = message(Mail(to=("noc@example.org",)), [entry], "rx1")
+    assert mail["Subject"] == "[pinban] 10.0.0.11 is doubted, it banned too many"
     assert "pinban trust 10.0.0.11" in mail.get_content()
 
 
 @pytest.mark.parametrize("evidence", ["", "{", '"text"', "[1]", '[{"at": "1e99"}]', '{"why": "a\\nb"}'])
 def test_no_evidence_breaks_a_mail(evidence: str) -> None:
     entry = {"event": "ban", "network": "203.0.113.7", "rule": "manual", "until": "", "evidence": evidence, "by": "me"}
-    assert "203.0.113.7 banned until (unknown)" in letter(Mail(to=("noc@example.org",)), [entry], "rx1").get_content()
+    assert "203.0.113.7 banned until (unknown)" in message(Mail(to=("noc@example.org",)), [entry], "rx1").get_content()
 
 
 @pytest.mark.parametrize("line", ['to = "noc"', 'to = ["noc"]', 'server = "mail"', 'every = "5s"', 'tls = "ssl"'])

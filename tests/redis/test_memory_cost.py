@@ -9,7 +9,7 @@ import redis
 
 from bench.memory import LIMIT, measure
 from receiver.failures import Failure, pack
-from receiver.spool.slots import QUEUE_LENGTH, RECORD_BYTES, Journal
+from receiver.spool.slots import QUEUE_LENGTH, RECORD_BYTES, Spool
 from shared.addresses import Network
 from shared.settings.schema import Settings
 
@@ -21,22 +21,22 @@ def test_an_address_that_fails_once_costs_no_more_than_the_limit(settings: Setti
 
 
 def test_the_receivers_journal_takes_no_more_memory_however_many_failures_pass() -> None:
-    journal = Journal(1)
-    slot = journal.slots[0]
+    spool = Spool(1)
+    slot = spool.slots[0]
     received_ms = time.monotonic_ns() // 1_000_000
     records = [
         pack(Failure(Network("203.0.113.7"), "pin", f"{n:032x}", "rp1", "meet", received_ms)) for n in range(512)
     ]
 
     def pour(number: int) -> int:
-        """Queue and settle so many failures; the bytes that the journal then has of the system."""
+        """Queue and settle so many failures; the bytes that the spool then has of the system."""
         for _ in range(0, number, len(records)):
             slot.commit({"received": len(records), "wrong_pin": len(records)}, records)
             head, oldest = slot.oldest(len(records))
             slot.settle(head, ["counted"] * len(oldest), 0)
-        return os.fstat(journal._file).st_blocks * 512
+        return os.fstat(spool._file).st_blocks * 512
 
     once = pour(2 * QUEUE_LENGTH)
     assert QUEUE_LENGTH * RECORD_BYTES <= once <= 2 * QUEUE_LENGTH * RECORD_BYTES
     assert pour(20 * QUEUE_LENGTH) == once
-    assert journal.totals()["queued"] == 0
+    assert spool.totals()["queued"] == 0

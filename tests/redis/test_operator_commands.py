@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from pinban.cli import main
 from pinban.deployment.operator import Operator
 from receiver.failures import Failure
-from receiver.probes.seen import Beats
+from receiver.probes.seen import Probes
 from receiver.store.counters import Counts
 from shared.addresses import Network
-from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.changes import Ledger, NewBan
 from shared.nodes import ALIVE_MS, KEPT_MS, NodeWriter, read_nodes
-from shared.probe import Beat
+from shared.probe import Probe
 from shared.settings.schema import Settings
 from shared.store.connection import now_ms
 from tests.lab.redis_server import RedisServer
@@ -318,30 +318,30 @@ def test_status_shows_what_came_of_each_log_and_what_did_not(
     run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
 ) -> None:
     report(settings, client, "rx1", **RECEIVER)
-    report(settings, client, "rp1", **enforcer(client, beats_sent=3, beat_every_ms=5_000))
-    beats = Beats(settings, client)
+    report(settings, client, "rp1", **enforcer(client, probes_sent=3, probe_every_ms=5_000))
+    probes = Probes(settings, client)
     for number in (1, 3):
-        beats.note(Beat("rp1", "instance", number, now_ms(client)))
-        beats.note(Beat("nobody", "0123abcd", number, 0))
-    beats.flush()
+        probes.note(Probe("rp1", "instance", number, now_ms(client)))
+        probes.note(Probe("nobody", "0123abcd", number, 0))
+    probes.flush()
     client.hset(KEYS.node("rp1"), "instance", "instance")
     found = as_json(run("status", "--json"))
     [row] = found["log"]
-    assert (row["rp"], row["receiver"], row["beats"], row["missing"]) == ("rp1", "rx1", 3, 1)
+    assert (row["rp"], row["receiver"], row["probes"], row["missing"]) == ("rp1", "rx1", 3, 1)
     assert 0 <= row["lag_ms"] < 5_000
     assert re.search(r"rp1 +rx1 +[\w ]+ ago +1 of 3", run("status").output)
-    client.hset(KEYS.node("rp1"), "beats_sent", 9)
+    client.hset(KEYS.node("rp1"), "probes_sent", 9)
     found = as_json(run("status", "--json"), code=1)
     assert ["no line of its nginx has come to rx1" in problem for problem in found["problems"]] == [True]
 
 
-def test_an_nginx_that_was_never_told_of_beats_is_noted_and_is_no_problem(
+def test_an_nginx_that_was_never_told_of_probes_is_noted_and_is_no_problem(
     run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
 ) -> None:
     report(settings, client, "rx1", **RECEIVER)
-    mute = "nginx does not answer ([Errno 111] Connection refused) when asked for a beat"
-    report(settings, client, "rp1", **enforcer(client, beats_sent=0, beat_trouble=mute))
+    mute = "nginx does not answer ([Errno 111] Connection refused) when asked for a probe"
+    report(settings, client, "rp1", **enforcer(client, probes_sent=0, probe_trouble=mute))
     found = as_json(run("status", "--json"))
-    assert found["notes"] == [f'rp1: {mute}; include nginx/pinban.conf, or set enforcer.beat_url = ""']
-    report(settings, client, "rp1", **enforcer(client, beats_sent=1, beat_trouble=mute))
+    assert found["notes"] == [f'rp1: {mute}; include nginx/pinban.conf, or set enforcer.probe_url = ""']
+    report(settings, client, "rp1", **enforcer(client, probes_sent=1, probe_trouble=mute))
     assert as_json(run("status", "--json"), code=1)["problems"] == [f"rp1: {mute}"]

@@ -13,7 +13,7 @@ from receiver.failures import Failure, pack, unpack
 from receiver.store.rooms import Rooms
 from shared.addresses import Network
 from shared.events import Hot, decode
-from shared.ledger.bans import Ledger
+from shared.ledger.changes import Ledger
 from shared.settings.schema import Settings
 from tests.lab.process import wait_until
 from tests.redis.conftest import KEYS, facts, history, members

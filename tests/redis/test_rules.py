@@ -13,7 +13,7 @@ from pinban.deployment.operator import Operator
 from receiver.failures import Failure
 from shared.addresses import Network
 from shared.events import Ban, decode
-from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from tests.lab.process import wait_until
 from tests.redis.conftest import KEYS, facts, history, text

@@ -17,8 +17,8 @@ from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import SILENCE_S, Follower
 from shared.addresses import Network
 from shared.errors import StoreError
-from shared.exempt.exemptions import Spared
-from shared.ledger.bans import Ledger, NewBan
+from shared.exempt.exemptions import Exemptions
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import PATIENT_S, connect, translated
 from shared.store.sentinel import ASK_EVERY_S, SENTINEL_S
@@ -139,12 +139,12 @@ def test_sentinels_have_a_name_and_a_password_of_their_own(site: Watched, tmp_pa
 
 def test_without_sentinels_whoever_is_connected_goes_on(site: Watched, settings: Settings) -> None:
     firewall = DryRunFirewall()
-    agent = Agent(firewall, Spared(settings))
+    agent = Agent(firewall, Exemptions(settings))
     agent.arm()
     follower = Follower(settings, agent)
     with connect(settings, "test", PATIENT_S) as client:
         ledger = Ledger(settings, client)
-        ledger.beat("rx1")
+        ledger.heartbeat("rx1")
         follower.start()
         wait_until(lambda: not follower.trouble, "it follows")
         for sentinel in site.sentinels:
@@ -153,7 +153,7 @@ def test_without_sentinels_whoever_is_connected_goes_on(site: Watched, settings:
             resyncs = agent.tally["resyncs"]
             until = time.monotonic() + 3 * ASK_EVERY_S
             while time.monotonic() < until:
-                ledger.beat("rx1")
+                ledger.heartbeat("rx1")
                 assert not follower.trouble
                 time.sleep(0.1)
             ledger.ban(NewBan(A, 600_000, "pin", "[]", "rx1"))
@@ -172,7 +172,7 @@ def test_a_master_that_the_sentinels_have_given_up_is_left_and_what_only_it_knew
 ) -> None:
     """The sentinels lose sight of it, our daemons do not: for a moment there are two masters, and both take bans."""
     firewall = DryRunFirewall()
-    agent = Agent(firewall, Spared(settings))
+    agent = Agent(firewall, Exemptions(settings))
     agent.arm()
     follower = Follower(settings, agent)
     with connect(settings, "test", PATIENT_S) as client:
@@ -194,10 +194,10 @@ def test_a_master_that_the_sentinels_have_given_up_is_left_and_what_only_it_knew
         with connect(to(left.url), "test", PATIENT_S) as stuck:  # a receiver that sees only the old master
 
             def left_too() -> bool:
-                Ledger(settings, stuck).beat("rx2")
+                Ledger(settings, stuck).heartbeat("rx2")
                 return C in firewall.bans()
 
-            wait_until(left_too, "the enforcer has left it though it beats", SILENCE_S)
+            wait_until(left_too, "the enforcer has left it though it heartbeats", SILENCE_S)
         ledger.unban(A, "", "")
         wait_until(lambda: firewall.bans().keys() == {B, C}, "bans and unbans arrive, and no ban was lost")
         wait_until(lambda: not follower.trouble, "all is well")

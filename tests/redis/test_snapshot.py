@@ -15,7 +15,7 @@ from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.snapshot import read_snapshot
 from shared.addresses import Network
 from shared.errors import StoreError
-from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from shared.store.connection import now_ms
 from tests.redis.conftest import KEYS
@@ -28,7 +28,7 @@ def ledger(settings: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPa
     """Pages of ten bans."""
     monkeypatch.setattr(reading, "PAGE", 10)
     ledger = Ledger(settings, client)
-    ledger.beat("rx1")
+    ledger.heartbeat("rx1")
     return ledger
 
 
@@ -125,6 +125,6 @@ def test_a_ledger_that_is_lost_between_two_pages_ends_no_ban(
     assert agent.applied == position
     agent.check()
     assert firewall.bans().keys() == before
-    ledger.beat("rx2")
+    ledger.heartbeat("rx2")
     agent.resync(read_snapshot(settings, client))
     assert firewall.bans().keys() == before, "another ledger, or an older one, ends nothing"

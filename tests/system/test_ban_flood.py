@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from shared.addresses import Network
-from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import connect
 from tests.lab.kernel import members

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from shared.addresses import Network
-from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import connect
 from tests.lab.daemons import Enforcer

@@ -97,7 +97,7 @@ def test_ten_thousand_random_datagrams_are_counted_and_do_no_harm(lab: Lab) -> N
     outcomes = json.loads(operate(lab, "status", "--json").stdout)["nodes"]
     rx1 = next(node for node in outcomes if node["name"] == "rx1")
     named = ("refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt", "unknown_alias")
-    assert rx1["received"] == sum(rx1[word] for word in (*named, "registration", "joined", "other", "beat"))
+    assert rx1["received"] == sum(rx1[word] for word in (*named, "registration", "joined", "other", "probe"))
     assert malformed > 0.6 * NOISE
     assert lab.receiver.workers() == workers
     assert number(lab.redis, "rx1", "drops") == 0

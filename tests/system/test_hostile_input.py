@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from shared.addresses import Network
-from shared.ledger.bans import Ledger, NewBan
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import connect
 from shared.store.keys import Keys
@@ -42,7 +42,7 @@ PATIENCE_S = 60.0
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    settings = {"receiver": {"breaker": BREAKER, "breaker_for": "1m"}, "ignoreip": ["127.0.0.0/8", "192.0.2.0/24"]}
+    settings = {"receiver": {"doubt": BREAKER, "doubt_for": "1m"}, "ignoreip": ["127.0.0.0/8", "192.0.2.0/24"]}
     with Lab(rps=2, settings=settings) as lab:
         yield lab
 
@@ -76,7 +76,7 @@ def said(lab: Lab, words: str) -> int:
 
 
 def anonymous_kb(pid: int) -> int:
-    """Memory of a process that is its own: not the journal, which all workers share."""
+    """Memory of a process that is its own: not the spool, which all workers share."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
@@ -102,10 +102,10 @@ def test_a_forged_log_bans_so_many_and_no_more_and_no_other_sender_is_hindered(l
 
 
 def test_the_forger_is_trusted_again_when_it_was_quiet(lab: Lab) -> None:
-    """Two minutes pass by making all that the breaker remembers so much older."""
+    """Two minutes pass by making all that the doubt remembers so much older."""
     forger = lab.rps[0].host.inside
     with lab.redis.client() as client:
-        for key in (KEYS.observed, KEYS.sender(forger)):
+        for key in (KEYS.doubted, KEYS.sender(forger)):
             for member, at in client.zrange(key, 0, -1, withscores=True):
                 client.zadd(key, {member: at - 121_000})
     poured(lab, (failure("203.0.113.72", f"seen-{n}") for n in range(5)), rp=0)
@@ -213,15 +213,15 @@ def test_an_allow_listed_address_that_fails_a_hundred_times_is_banned_on_neither
         became = poured(lab, (failure(address, f"{address}-{n}") for n in range(100)))
         assert became["ignored"] == 100
         assert address not in ledger(lab.redis)
-    spared = spared_by(lab)
+    exempt = exempt_by(lab)
     ban_by_force(lab, [ignored, allowed, "203.0.113.91"])
     wait_until(partial(dropped_everywhere, lab, "203.0.113.91"), "the event after them is applied", 10)
     assert not any(dropped_everywhere(lab, address) for address in (ignored, allowed))
-    wait_until(lambda: spared_by(lab) == [before + 2 for before in spared], "both counted that they spared two", 10)
+    wait_until(lambda: exempt_by(lab) == [before + 2 for before in exempt], "both counted that they exempt two", 10)
 
 
-def spared_by(lab: Lab) -> list[int]:
-    return [number(lab.redis, rp.host.name, "spared") for rp in lab.rps]
+def exempt_by(lab: Lab) -> list[int]:
+    return [number(lab.redis, rp.host.name, "exempt") for rp in lab.rps]
 
 
 @pytest.mark.row(24)

@@ -297,6 +297,6 @@ def test_settings_are_merged_and_written_as_toml() -> None:
     mine = {"rules": {"pin": {"maxretry": 3}}, "enforcer": {"ports": "all"}}
     settings = merge(merge(enforcer_settings("rp1"), COMMON), mine)
     assert settings["rules"]["pin"] == {"maxretry": 3, "findtime": "5m", "bantime": "5m"}
-    assert settings["enforcer"] == {"node": "rp1", "backend": "iptables", "ports": "all", "beat_url": ""}
+    assert settings["enforcer"] == {"node": "rp1", "backend": "iptables", "ports": "all", "probe_url": ""}
     for written in (settings, merge(RECEIVER, COMMON)):
         assert tomllib.loads(to_toml(written)) == written

@@ -12,10 +12,10 @@ from bench.bans import KEYS, NODE, Site, site
 from enforcer.firewall.nftables.backend import NftablesFirewall
 from shared.addresses import Network
 from shared.errors import FirewallError
-from shared.ledger.bans import NewBan
+from shared.ledger.changes import NewBan
 from tests.lab.process import wait_until
 
-#: How long "at once" may take, s: after a change the watch is deaf for a second, and the keeper looks once a second.
+#: How long "at once" may take, s: after a change the watch is deaf for a second, then maintenance looks.
 AT_ONCE_S = 4.0
 
 BANS = 3_000

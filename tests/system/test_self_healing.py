@@ -99,10 +99,10 @@ def test_a_set_that_is_full_and_may_not_grow_is_a_trouble_that_status_names() ->
         assert 1_024 + 130 <= held < 1_300
         with full.server.client() as client:
             [node] = read_nodes(Settings(), client)
-        assert node.fields["set_size"] == "1024"
+        assert node.fields["set_capacity"] == "1024"
         assert int(node.fields["set_fill"]) >= 100
         assert int(node.fields["unfit"]) == 1_300 - held
         [trouble] = [line for line in problems({"rev": 0, "unchanged_ms": 0}, [node]) if NODE in line]
         assert "may not hold more than 1024 bans; raise enforcer.maxelem_limit" in trouble
-        assert f"{1_300 - held} bans found no room" in trouble
+        assert f"{1_300 - held} bans did not fit" in trouble
         assert trouble.removeprefix(f"{NODE}: ") in full.log()

@@ -21,7 +21,7 @@ import enforcer
 from enforcer.firewall.iptables.ipset import Ipsets
 from enforcer.firewall.iptables.ports import PortSet
 from enforcer.firewall.iptables.shape import shape
-from enforcer.firewall.port import Room, check_scope
+from enforcer.firewall.port import Capacity, check_scope
 from enforcer.reconcile import Plan
 from shared.addresses import Network
 from shared.errors import FirewallError
@@ -107,19 +107,19 @@ class IptablesFirewall:
         """All `members` at once."""
         return dict(self.members())
 
-    def room(self) -> Room:
+    def capacity(self) -> Capacity:
         """How full the fuller set is, and whether anybody edited the tables; FirewallError if a set is missing."""
         disturbed = any(now != left for family, left in self._shapes.items() if left and (now := shape(family)))
-        return replace(self._sets.room(), disturbed=disturbed)
+        return replace(self._sets.capacity(), disturbed=disturbed)
 
-    def make_room(self) -> Sequence[str]:
+    def enlarge(self) -> Sequence[str]:
         """Swap in larger sets, filled, where that is needed."""
-        return self._sets.make_room()
+        return self._sets.enlarge()
 
     def apply(self, plan: Plan) -> int:
         """Make the change and have the kernel acknowledge it; FirewallError if a set is missing.
 
-        Returns how many bans found no room in a set that may not grow.
+        Returns how many bans did not fit in a set that may not grow.
         """
         return self._sets.change(plan.add, plan.remove)
 

@@ -19,7 +19,7 @@ from itertools import chain, islice
 from enforcer.firewall.iptables.ipset_command import Conversation, FullError, feed, run
 from enforcer.firewall.iptables.ipset_members import check, family_of, members_of
 from enforcer.firewall.iptables.ipset_size import GROWING, create, grow, remove_leftover, size_of
-from enforcer.firewall.port import CROWDED, Room
+from enforcer.firewall.port import CROWDED, Capacity
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network
 from shared.errors import FirewallError
@@ -74,7 +74,7 @@ class Ipsets:
         """Every member of both sets with its milliseconds left; one without a timeout has LONGEST_TIMEOUT_MS."""
         return chain.from_iterable(members_of(name) for name in self.names.values())
 
-    def room(self) -> Room:
+    def capacity(self) -> Capacity:
         """How many members both sets have that are not over, and how full the fuller one is."""
         sizes = [size_of(name, family) for family, name in self.names.items()]
         fullest = max(sizes, key=lambda size: size.fill)
@@ -84,7 +84,7 @@ class Ipsets:
                 f"set {self.names[fullest.family]} is {fullest.fill} % full and may not hold more than"
                 f" {fullest.maxelem} bans; raise enforcer.maxelem_limit, or unban what need not be banned"
             )
-        return Room(
+        return Capacity(
             bans=sum(size.entries for size in sizes),
             size=fullest.maxelem,
             fill=fullest.fill,
@@ -92,12 +92,12 @@ class Ipsets:
             alarm=alarm,
         )
 
-    def make_room(self) -> list[str]:
+    def enlarge(self) -> list[str]:
         """Put larger sets in the place of those that are crowded or smaller than `maxelem`; what was made."""
-        return [made for family in self.names if (made := self._make_room(family, 0))]
+        return [made for family in self.names if (made := self._enlarge(family, 0))]
 
     def change(self, add: Mapping[Network, int], remove: Set[Network]) -> int:
-        """Put networks in for so many milliseconds, and take networks out; returns how many found no room.
+        """Put networks in for so many milliseconds, and take networks out; returns how many did not fit.
 
         The kernel counts whole seconds: a timeout is rounded down, so that no ban outlives its end, and a network
         with less than one second left is taken out.
@@ -151,14 +151,14 @@ class Ipsets:
         for family in self.names:
             incoming = sum(family_of(network) == family for network in add)
             if incoming:
-                self._make_room(family, incoming)
+                self._enlarge(family, incoming)
                 refused |= self._without_room(family, add, incoming)
         try:
             feed(self._pieces(add, remove, refused, began), "restore", "-exist")
         except FullError:
             # The kernel counts members that are over until it sweeps them out (mtype_add, ip_set_hash_gen.h).
             for family in self.names:
-                if not self._make_room(family, len(add), at_once=True):
+                if not self._enlarge(family, len(add), at_once=True):
                     refused |= self._without_room(family, add)
             feed(self._pieces(add, remove, refused, began), "restore", "-exist")
         passed_ms = (time.monotonic() - began) * 1000
@@ -176,7 +176,7 @@ class Ipsets:
             )
         return len(refused)
 
-    def _make_room(self, family: int, incoming: int, *, at_once: bool = False) -> str:
+    def _enlarge(self, family: int, incoming: int, *, at_once: bool = False) -> str:
         """A larger set if this many more would crowd the one that stands, or at once; what was made."""
         name = self.names[family]
         size = size_of(name, family)
@@ -190,8 +190,8 @@ class Ipsets:
         return f"set {name} larger, for {maxelem} bans instead of {size.maxelem}"
 
     def _without_room(self, family: int, add: Mapping[Network, int], incoming: int | None = None) -> set[Network]:
-        """Those of `add` that find no room in a set which cannot grow: the first to end. None of them if `incoming`
-        says how many they are at most, and there is room for that; without it there is none at all.
+        """Those of `add` that do not fit in a set which cannot grow: the first to end. None of them if `incoming`
+        says how many they are at most, and so many fit; without it none fits at all.
         """
         name = self.names[family]
         size = size_of(name, family)

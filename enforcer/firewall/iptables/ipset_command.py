@@ -37,7 +37,7 @@ _REMEDIES = {
     "Cannot open session": "load the kernel module ip_set (modprobe ip_set)",
     "is not supported": "load the kernel module ip_set_hash_net (modprobe ip_set_hash_net)",
     "does not exist": "the next install makes it",
-    "is full": "the set has no room left; unban what need not be banned",
+    "is full": "the set is full; unban what need not be banned",
     "in use by a kernel component": "remove the foreign rule that refers to it",
 }
 
@@ -102,7 +102,7 @@ class Conversation:
 
 
 class FullError(FirewallError):
-    """A set had no room for what was to be added; all before it is added."""
+    """A set was too full for what was to be added; all before it is added."""
 
 
 def run(*args: str, text: str = "") -> str:

@@ -20,7 +20,7 @@ from enforcer.firewall import netlink as nl
 from enforcer.firewall.nftables.elements import checked, set_name, set_of
 from enforcer.firewall.nftables.ruleset import Look, Standing, hooks_of, read
 from enforcer.firewall.nftables.sets import NftSets
-from enforcer.firewall.port import Room, check_scope
+from enforcer.firewall.port import Capacity, check_scope
 from enforcer.reconcile import Plan
 from shared.addresses import Network
 from shared.errors import FirewallError
@@ -94,14 +94,14 @@ class NftablesFirewall:
         """All `members` at once."""
         return dict(self.members())
 
-    def room(self) -> Room:
+    def capacity(self) -> Capacity:
         """How many members the sets have, of how many they may, and whether the rules are not as we left them."""
-        room = self._sets.room()
+        capacity = self._sets.capacity()
         left = self._left
-        return replace(room, disturbed=left is not None and read(self.table) != left)
+        return replace(capacity, disturbed=left is not None and read(self.table) != left)
 
-    def make_room(self) -> Sequence[str]:
-        """The kernel makes room by itself."""
+    def enlarge(self) -> Sequence[str]:
+        """The kernel enlarges its sets by itself."""
         return []
 
     def apply(self, plan: Plan) -> int:

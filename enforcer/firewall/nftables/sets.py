@@ -24,7 +24,7 @@ from enforcer.firewall.nftables.elements import (
     set_name,
     told_elements,
 )
-from enforcer.firewall.port import CROWDED, Room
+from enforcer.firewall.port import CROWDED, Capacity
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network, is_ipv6
 from shared.errors import FirewallError
@@ -111,7 +111,7 @@ class NftSets:
                     if (self._state(name) == before and not twice) or time.monotonic() - began > _LONG_S:
                         break
 
-    def room(self) -> Room:
+    def capacity(self) -> Capacity:
         """How many networks there are, and how near the fuller family is to the limit."""
         counts = self.counts()
         fullest = max(counts, key=counts.__getitem__)
@@ -122,7 +122,7 @@ class NftSets:
                 f"{counts[fullest]} IPv{fullest} bans are {fill} % of what there may be;"
                 " raise enforcer.maxelem_limit, or unban what need not be banned"
             )
-        return Room(bans=sum(counts.values()), size=self._limit, fill=fill, alarm=alarm)
+        return Capacity(bans=sum(counts.values()), size=self._limit, fill=fill, alarm=alarm)
 
     def counts(self) -> dict[int, int]:
         """How many networks each family has, a second or so behind where the kernel has to be asked at length."""
@@ -145,7 +145,7 @@ class NftSets:
         return dict(self._counted)
 
     def change(self, add: Mapping[Network, int], remove: Iterable[Network]) -> int:
-        """Put networks in for so many milliseconds, take networks out; returns how many found no room.
+        """Put networks in for so many milliseconds, take networks out; returns how many did not fit.
 
         What has less than a second to live is taken out. The set of every network's length must stand.
         """
@@ -203,7 +203,7 @@ class NftSets:
                     yield network_of(key, family, length), left_ms
 
     def _leave_out(self, put: dict[Network, int]) -> int:
-        """Take out of `put` what the limit leaves no room for: of new networks those that end first."""
+        """Take out of `put` what does not fit below the limit: of new networks those that end first."""
         left_out = 0
         counts = self.counts() if put else {}
         for family, counted in counts.items():
@@ -212,8 +212,8 @@ class NftSets:
                 continue
             standing = {n for n, _ in self.members()}
             fresh = {n: ms for n, ms in new.items() if n not in standing}
-            room = self._limit - sum(is_ipv6(n) is (family == 6) for n in standing)
-            fit = set(nlargest(max(room, 0), fresh, key=fresh.__getitem__))
+            capacity = self._limit - sum(is_ipv6(n) is (family == 6) for n in standing)
+            fit = set(nlargest(max(capacity, 0), fresh, key=fresh.__getitem__))
             for network in fresh.keys() - fit:
                 del put[network]
                 left_out += 1

@@ -69,7 +69,7 @@ class NftWatch(threading.Thread):
                 found = found or any(self._is_foreign(*message) for message in nl.messages(data))
         except BlockingIOError:
             return found
-        except OSError:  # ENOBUFS: the kernel had more to say than there was room for
+        except OSError:  # ENOBUFS: the kernel had more to say than fitted
             return True
 
     def _is_foreign(self, kind: int, _flags: int, port: int, rest: bytes) -> bool:

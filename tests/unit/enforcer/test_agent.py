@@ -1,4 +1,4 @@
-"""The agent with the dry-run firewall: events, gaps, failures, lost ledgers, spared networks."""
+"""The agent with the dry-run firewall: events, gaps, failures, lost ledgers, exempt networks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from enforcer.reconcile import Plan
 from enforcer.snapshot import Snapshot
 from shared.addresses import Network, NetworkSet
 from shared.errors import FirewallError, StoreError
-from shared.events import Ban, Beat, Stamp, Unban, encode
+from shared.events import Ban, Heartbeat, Stamp, Unban, encode
 
 A, B, C, FRIEND = (Network(text) for text in ("203.0.113.7", "203.0.113.8", "2001:db8:1:2::/64", "198.51.100.1"))
 
 LONG_MS = 600_000
 
 
-def spared(network: Network) -> str:
+def exempt(network: Network) -> str:
     return "a friend" if NetworkSet([FRIEND]).overlaps(network) else ""
 
 
@@ -35,8 +35,8 @@ def unban(rev: int, network: Network, epoch: str = "e") -> bytes:
     return encode(Unban(Stamp(epoch, rev), network))
 
 
-def beat(rev: int, epoch: str = "e") -> bytes:
-    return encode(Beat(Stamp(epoch, rev), 0))
+def heartbeat(rev: int, epoch: str = "e") -> bytes:
+    return encode(Heartbeat(Stamp(epoch, rev), 0))
 
 
 def snapshot(rev: int, networks: Iterable[Network] = (), epoch: str = "e", left_ms: int = LONG_MS) -> Snapshot:
@@ -62,14 +62,14 @@ def firewall() -> Brittle:
 @pytest.fixture
 def agent(firewall: Brittle) -> Agent:
     """Armed, and at revision 1 of an empty ledger."""
-    agent = Agent(firewall, spared)
+    agent = Agent(firewall, exempt)
     agent.arm()
     agent.resync(snapshot(1))
     return agent
 
 
 def test_bans_and_unbans_reach_the_firewall_in_order(agent: Agent, firewall: Brittle) -> None:
-    assert agent.follow([ban(2, A), ban(3, B), unban(4, A), ban(5, C), ban(6, A), beat(6)])
+    assert agent.follow([ban(2, A), ban(3, B), unban(4, A), ban(5, C), ban(6, A), heartbeat(6)])
     assert firewall.bans().keys() == {A, B, C}
     assert agent.follow([unban(7, C)])
     assert firewall.bans().keys() == {A, B}
@@ -84,12 +84,12 @@ def test_a_ban_in_the_firewall_is_as_long_as_the_ledgers(agent: Agent, firewall:
 
 def test_events_known_already_change_nothing(agent: Agent, firewall: Brittle) -> None:
     agent.follow([ban(2, A), unban(3, A)])
-    assert agent.follow([ban(2, A), beat(1), beat(3)])
+    assert agent.follow([ban(2, A), heartbeat(1), heartbeat(3)])
     assert firewall.bans() == {}
     assert agent.tally["events"] == 2
 
 
-@pytest.mark.parametrize("gap", [ban(4, B), unban(4, A), beat(4), ban(3, B, "f"), beat(2, "f")])
+@pytest.mark.parametrize("gap", [ban(4, B), unban(4, A), heartbeat(4), ban(3, B, "f"), heartbeat(2, "f")])
 def test_at_a_gap_what_came_before_is_applied_and_a_snapshot_is_asked_for(
     agent: Agent, firewall: Brittle, gap: bytes
 ) -> None:
@@ -100,7 +100,7 @@ def test_at_a_gap_what_came_before_is_applied_and_a_snapshot_is_asked_for(
 
 
 def test_before_the_first_snapshot_nothing_is_applied(firewall: Brittle) -> None:
-    agent = Agent(firewall, spared)
+    agent = Agent(firewall, exempt)
     agent.arm()
     assert not agent.follow([ban(1, A)])
     assert firewall.bans() == {}
@@ -179,7 +179,7 @@ def test_a_check_makes_a_firewall_that_is_gone_again(agent: Agent, firewall: Bri
 def test_a_spared_network_is_never_dropped(agent: Agent, firewall: Brittle) -> None:
     assert agent.follow([ban(2, FRIEND), ban(3, Network("198.51.100.0/24")), ban(4, A)])
     assert firewall.bans().keys() == {A}
-    assert agent.tally["spared"] == 2
+    assert agent.tally["exempt"] == 2
     agent.resync(snapshot(5, [FRIEND, A]))
     assert firewall.bans().keys() == {A}
 
@@ -211,7 +211,7 @@ def test_an_orphan_is_ended_by_an_unban_and_owned_by_a_ban(agent: Agent, firewal
 
 def test_a_restarted_agent_ends_what_was_unbanned_meanwhile(agent: Agent, firewall: Brittle) -> None:
     agent.follow([ban(2, A), ban(3, B)])
-    again = Agent(firewall, spared)
+    again = Agent(firewall, exempt)
     again.arm()
     again.resync(snapshot(4, [B]))
     assert firewall.bans().keys() == {B}
@@ -219,7 +219,7 @@ def test_a_restarted_agent_ends_what_was_unbanned_meanwhile(agent: Agent, firewa
 
 def test_a_restarted_agent_keeps_the_bans_of_a_ledger_that_is_gone(agent: Agent, firewall: Brittle) -> None:
     agent.follow([ban(2, A)])
-    again = Agent(firewall, spared)
+    again = Agent(firewall, exempt)
     again.arm()
     again.resync(snapshot(1, [C], "f"))
     assert firewall.bans().keys() == {A, C}
@@ -233,7 +233,7 @@ def test_a_restarted_agent_keeps_them_even_if_the_new_ledger_is_read_at_the_seco
         raise StoreError("gone")
 
     agent.follow([ban(2, A), ban(3, B)])
-    again = Agent(firewall, spared)
+    again = Agent(firewall, exempt)
     again.arm()
     with pytest.raises(StoreError):
         again.resync(Snapshot(Stamp("f", 1), failing()))
@@ -249,7 +249,7 @@ class LedgersAndFirewall(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_ms = 0
-        self.desired = Desired(spared)
+        self.desired = Desired(exempt)
         self.known: dict[Network, int] = {}  #: until when a network was ever told to be dropped
 
     networks = st.sampled_from([A, B, C, FRIEND, Network("198.51.100.0/28")])
@@ -262,7 +262,7 @@ class LedgersAndFirewall(RuleBasedStateMachine):
     @rule(network=networks, ttl_ms=ttls)
     def ban(self, network: Network, ttl_ms: int) -> None:
         refused = self.desired.ban(network, ttl_ms, self.now_ms)
-        assert bool(refused) == bool(spared(network))
+        assert bool(refused) == bool(exempt(network))
         if not refused:
             self.known[network] = self.now_ms + ttl_ms
 
@@ -276,22 +276,22 @@ class LedgersAndFirewall(RuleBasedStateMachine):
         """The same ledger: what it lacks was unbanned, orphans apart."""
         orphans = {n: self.known[n] for n in self.desired.orphans if n in self.known and n not in bans}
         lost, refused = self.desired.replace(bans.items(), self.now_ms, keep_lost=False)
-        self.known = orphans | {n: self.now_ms + ms for n, ms in bans.items() if not spared(n)}
-        assert (lost, refused) == (0, sum(bool(spared(n)) for n in bans))
+        self.known = orphans | {n: self.now_ms + ms for n, ms in bans.items() if not exempt(n)}
+        assert (lost, refused) == (0, sum(bool(exempt(n)) for n in bans))
 
     @rule(bans=st.dictionaries(networks, ttls))
     def lost(self, bans: Mapping[Network, int]) -> None:
         """Another ledger: nothing that was dropped is let go before its time."""
         before = self.standing()
         lost, _ = self.desired.replace(bans.items(), self.now_ms, keep_lost=True)
-        self.known |= {n: self.now_ms + ms for n, ms in bans.items() if not spared(n)}
+        self.known |= {n: self.now_ms + ms for n, ms in bans.items() if not exempt(n)}
         assert lost == len(before.keys() - bans.keys())
         assert before.keys() - bans.keys() == self.desired.orphans
 
     @rule(bans=st.dictionaries(networks, ttls))
     def found(self, bans: Mapping[Network, int]) -> None:
         """Another ledger, and the firewall of an agent that knows no other: what only the firewall has stays."""
-        new = {n: self.now_ms + ms for n, ms in bans.items() if n not in self.standing() and not spared(n)}
+        new = {n: self.now_ms + ms for n, ms in bans.items() if n not in self.standing() and not exempt(n)}
         self.desired.forget_ended(self.now_ms)
         assert self.desired.keep((n, self.now_ms + ms) for n, ms in bans.items()) == len(new)
         assert new.keys() <= self.desired.orphans
@@ -307,7 +307,7 @@ class LedgersAndFirewall(RuleBasedStateMachine):
 
         with pytest.raises(StoreError):
             self.desired.replace(failing(), self.now_ms, keep_lost=keep_lost)
-        self.known |= {n: self.now_ms + ms for n, ms in list(bans.items())[:read] if not spared(n)}
+        self.known |= {n: self.now_ms + ms for n, ms in list(bans.items())[:read] if not exempt(n)}
 
     def standing(self) -> dict[Network, int]:
         """What is to be dropped now, and until when."""
@@ -321,7 +321,7 @@ class LedgersAndFirewall(RuleBasedStateMachine):
     def it_holds_what_it_was_told_until_its_end_and_no_friend(self) -> None:
         standing = self.standing()
         assert standing == {n: until for n, until in self.known.items() if until > self.now_ms}
-        assert not any(spared(network) for network in standing)
+        assert not any(exempt(network) for network in standing)
         assert self.desired.orphans <= self.desired.ends.keys()
         self.desired.forget_ended(self.now_ms)
         assert self.desired.ends == standing
@@ -337,7 +337,7 @@ class FollowingLedgers(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.firewall = DryRunFirewall()
-        self.agent = Agent(self.firewall, spared)
+        self.agent = Agent(self.firewall, exempt)
         self.agent.arm()
         self.epoch, self.rev = "e0", 0
         self.ledger: set[Network] = set()
@@ -361,12 +361,12 @@ class FollowingLedgers(RuleBasedStateMachine):
         self.deliver(unban(self.rev, network, self.epoch), arrives)
 
     @rule()
-    def beat(self) -> None:
-        """Whatever was lost before, a beat mends it."""
-        if not self.agent.follow([beat(self.rev, self.epoch)]):
+    def heartbeat(self) -> None:
+        """Whatever was lost before, a heartbeat mends it."""
+        if not self.agent.follow([heartbeat(self.rev, self.epoch)]):
             self.resync()
         held = self.firewall.bans().keys()
-        assert {n for n in self.ledger if not spared(n)} <= held
+        assert {n for n in self.ledger if not exempt(n)} <= held
 
     @rule()
     def resync(self) -> None:
@@ -383,20 +383,20 @@ class FollowingLedgers(RuleBasedStateMachine):
     @rule()
     def restarted(self) -> None:
         held = set(self.firewall.bans())
-        self.agent = Agent(self.firewall, spared)
+        self.agent = Agent(self.firewall, exempt)
         self.agent.arm()
         assert held == set(self.firewall.bans())
 
     @invariant()
     def no_friend_is_dropped(self) -> None:
-        assert not any(spared(network) for network in self.firewall.bans())
+        assert not any(exempt(network) for network in self.firewall.bans())
 
 
 TestFollowing = FollowingLedgers.TestCase
 
 
 def test_a_ban_that_ends_is_forgotten() -> None:
-    desired = Desired(spared)
+    desired = Desired(exempt)
     desired.ban(A, 100, now_ms=1_000)
     desired.forget_ended(1_099)
     assert desired.ends == {A: 1_100}

@@ -16,7 +16,7 @@ from receiver.store.counters import expired
 from receiver.verdict import Verdict, decide
 from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.events import Ban, Beat, Event, Stamp, Unban
+from shared.events import Ban, Event, Heartbeat, Stamp, Unban
 from shared.settings.rules import Rule
 
 A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
@@ -123,10 +123,10 @@ def ban(epoch: str, rev: int) -> Event:
         (ban("e", 9), Step.RESYNC),
         (Unban(Stamp("e", 9), A), Step.RESYNC),
         (ban("f", 8), Step.RESYNC),
-        (Beat(Stamp("e", 7), 0), Step.IGNORE),
-        (Beat(Stamp("e", 6), 0), Step.IGNORE),
-        (Beat(Stamp("e", 8), 0), Step.RESYNC),
-        (Beat(Stamp("f", 7), 0), Step.RESYNC),
+        (Heartbeat(Stamp("e", 7), 0), Step.IGNORE),
+        (Heartbeat(Stamp("e", 6), 0), Step.IGNORE),
+        (Heartbeat(Stamp("e", 8), 0), Step.RESYNC),
+        (Heartbeat(Stamp("f", 7), 0), Step.RESYNC),
     ],
 )
 def test_at_revision_seven_an_event_is_applied_ignored_or_shows_a_gap(event: Event, step: Step) -> None:
@@ -135,7 +135,7 @@ def test_at_revision_seven_an_event_is_applied_ignored_or_shows_a_gap(event: Eve
 
 def test_before_the_first_snapshot_every_event_asks_for_one() -> None:
     assert Position().step(ban("e", 1)) is Step.RESYNC
-    assert Position().step(Beat(Stamp("e", 0), 0)) is Step.RESYNC
+    assert Position().step(Heartbeat(Stamp("e", 0), 0)) is Step.RESYNC
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_addresses_ports_and_chains_are_the_enforcers(imported: Imported, settin
         ("backend", "syslog"),
         ("bantime.formula", "doubling"),
         ("bantime = -1", "3650d"),
-        ("journalmatch", "journal"),
+        ("journalmatch", "spool"),
         ("datepattern", "dates"),
         ("not enabled", "asleep"),
         ("house_ban", "only serve"),

@@ -136,7 +136,7 @@ def test_any_damaged_line_has_a_meaning(line: bytes, data: st.DataObject) -> Non
     end = data.draw(st.integers(at, len(line)))
     damaged = line[:at] + data.draw(hostile) + line[end:]
     found = CLASSIFIER.classify(damaged)
-    assert (found.network is None) == (found.meaning in (Class.MALFORMED, Class.BEAT))
+    assert (found.network is None) == (found.meaning in (Class.MALFORMED, Class.PROBE))
     assert found.alias is None or len(found.alias) <= 128
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from receiver.spool.receive_buffer import BATCH, DATAGRAM_BYTES, Inbox, sender_address
+from receiver.spool.receive_buffer import BATCH, DATAGRAM_BYTES, ReceiveBuffer, sender_address
 
 #: The most that UDP over IPv4 carries, bytes.
 LONGEST_UDP = 65_507
 
 
 @pytest.fixture
-def inbox() -> Inbox:
-    return Inbox(memoryview(bytearray(Inbox.SIZE)))
+def buffer() -> ReceiveBuffer:
+    return ReceiveBuffer(memoryview(bytearray(ReceiveBuffer.SIZE)))
 
 
 @pytest.fixture(params=["udp4", "udp6", "unix"])
@@ -36,55 +36,55 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socke
         yield inlet, outlet
 
 
-def taken(inbox: Inbox, inlet: socket.socket, batch: int = 0) -> list[bytes | None]:
-    count = inbox.receive(inlet, batch)
-    data = [data for _, _, data in inbox.pending(batch)]
+def taken(buffer: ReceiveBuffer, inlet: socket.socket, batch: int = 0) -> list[bytes | None]:
+    count = buffer.receive(inlet, batch)
+    data = [data for _, _, data in buffer.pending(batch)]
     assert len(data) == count
     return data
 
 
 def test_datagrams_come_whole_in_order_and_with_their_sender(
-    inbox: Inbox, pair: tuple[socket.socket, socket.socket]
+    buffer: ReceiveBuffer, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     inlet, outlet = pair
     sent = [b"one", b"", b"three" * 200, b"\0\xff"]
     for each in sent:
         outlet.send(each)
-    assert inbox.receive(inlet, 0) == len(sent)
-    rows = list(inbox.pending(0))
+    assert buffer.receive(inlet, 0) == len(sent)
+    rows = list(buffer.pending(0))
     assert [(index, data) for index, _, data in rows] == list(enumerate(sent))
     expected = None if inlet.family == socket.AF_UNIX else outlet.getsockname()[0]
     assert {sender_address(name) for _, name, _ in rows} == {expected}
 
 
 def test_a_socket_without_datagrams_gives_an_empty_batch(
-    inbox: Inbox, pair: tuple[socket.socket, socket.socket]
+    buffer: ReceiveBuffer, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    assert taken(inbox, pair[0]) == []
+    assert taken(buffer, pair[0]) == []
 
 
 @pytest.mark.row(14)
-def test_an_empty_datagram_is_one(inbox: Inbox, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_an_empty_datagram_is_one(buffer: ReceiveBuffer, pair: tuple[socket.socket, socket.socket]) -> None:
     pair[1].send(b"")
-    assert taken(inbox, pair[0]) == [b""]
+    assert taken(buffer, pair[0]) == [b""]
 
 
-def test_the_longest_udp_datagram_comes_whole(inbox: Inbox, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_the_longest_udp_datagram_comes_whole(buffer: ReceiveBuffer, pair: tuple[socket.socket, socket.socket]) -> None:
     longest = bytes(range(256)) * 256
     pair[1].send(longest[:LONGEST_UDP])
-    assert taken(inbox, pair[0]) == [longest[:LONGEST_UDP]]
+    assert taken(buffer, pair[0]) == [longest[:LONGEST_UDP]]
 
 
 def test_a_batch_of_one_number_is_not_taken_for_another(
-    inbox: Inbox, pair: tuple[socket.socket, socket.socket]
+    buffer: ReceiveBuffer, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     pair[1].send(b"x")
-    inbox.receive(pair[0], 7)
-    assert [list(inbox.pending(batch)) for batch in (6, 8)] == [[], []]
-    assert len(list(inbox.pending(7))) == 1
+    buffer.receive(pair[0], 7)
+    assert [list(buffer.pending(batch)) for batch in (6, 8)] == [[], []]
+    assert len(list(buffer.pending(7))) == 1
 
 
-def test_nothing_of_an_earlier_batch_shows_in_a_shorter_one(tmp_path: Path, inbox: Inbox) -> None:
+def test_nothing_of_an_earlier_batch_shows_in_a_shorter_one(tmp_path: Path, buffer: ReceiveBuffer) -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inlet,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet,
@@ -93,43 +93,45 @@ def test_nothing_of_an_earlier_batch_shows_in_a_shorter_one(tmp_path: Path, inbo
         outlet.connect(inlet.getsockname())
         for number in range(BATCH + 10):
             outlet.send(b"%d" % number)
-        assert taken(inbox, inlet, 0) == [b"%d" % number for number in range(BATCH)]
-        assert taken(inbox, inlet, 1) == [b"%d" % number for number in range(BATCH, BATCH + 10)]
+        assert taken(buffer, inlet, 0) == [b"%d" % number for number in range(BATCH)]
+        assert taken(buffer, inlet, 1) == [b"%d" % number for number in range(BATCH, BATCH + 10)]
         outlet.send(b"last")
-        assert taken(inbox, inlet, 2) == [b"last"]
-        assert taken(inbox, inlet, 3) == []
+        assert taken(buffer, inlet, 2) == [b"last"]
+        assert taken(buffer, inlet, 3) == []
 
 
 def test_an_inbox_laid_over_used_memory_sees_what_lies_there(pair: tuple[socket.socket, socket.socket]) -> None:
-    memory = memoryview(bytearray(Inbox.SIZE))
+    memory = memoryview(bytearray(ReceiveBuffer.SIZE))
     pair[1].send(b"left behind")
-    Inbox(memory).receive(pair[0], 3)
-    assert [data for _, _, data in Inbox(memory).pending(3)] == [b"left behind"]
+    ReceiveBuffer(memory).receive(pair[0], 3)
+    assert [data for _, _, data in ReceiveBuffer(memory).pending(3)] == [b"left behind"]
 
 
 @pytest.mark.row(14)
 @pytest.mark.parametrize("pair", ["unix"], indirect=True)
 def test_a_datagram_longer_than_the_inbox_is_none_and_the_next_is_whole(
-    inbox: Inbox, pair: tuple[socket.socket, socket.socket]
+    buffer: ReceiveBuffer, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     inlet, outlet = pair
     for size in (DATAGRAM_BYTES + 1, DATAGRAM_BYTES, 1):
         outlet.send(b"x" * size)
-    assert taken(inbox, inlet) == [None, b"x" * DATAGRAM_BYTES, b"x"]
+    assert taken(buffer, inlet) == [None, b"x" * DATAGRAM_BYTES, b"x"]
 
 
 @pytest.mark.parametrize("pair", ["unix"], indirect=True)
-def test_a_sender_with_a_path_is_local(inbox: Inbox, pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> None:
+def test_a_sender_with_a_path_is_local(
+    buffer: ReceiveBuffer, pair: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
     pair[1].close()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as named:
         named.bind(str(tmp_path / ("n" * 40)))
         named.sendto(b"x", pair[0].getsockname())
-    inbox.receive(pair[0], 0)
-    [(_, name, data)] = inbox.pending(0)
+    buffer.receive(pair[0], 0)
+    [(_, name, data)] = buffer.pending(0)
     assert (sender_address(name), data) == (None, b"x")
 
 
-def test_a_sender_by_a_dual_stack_socket_is_mapped(inbox: Inbox) -> None:
+def test_a_sender_by_a_dual_stack_socket_is_mapped(buffer: ReceiveBuffer) -> None:
     with (
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as inlet,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet,
@@ -137,13 +139,13 @@ def test_a_sender_by_a_dual_stack_socket_is_mapped(inbox: Inbox) -> None:
         inlet.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         inlet.bind(("::", 0))
         outlet.sendto(b"x", ("127.0.0.1", inlet.getsockname()[1]))
-        inbox.receive(inlet, 0)
-    [(_, name, _)] = inbox.pending(0)
+        buffer.receive(inlet, 0)
+    [(_, name, _)] = buffer.pending(0)
     assert sender_address(name) == "::ffff:127.0.0.1"
 
 
-def test_a_socket_that_cannot_be_read_raises(inbox: Inbox) -> None:
+def test_a_socket_that_cannot_be_read_raises(buffer: ReceiveBuffer) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream, pytest.raises(OSError, match=r".") as caught:
-        inbox.receive(stream, 0)
+        buffer.receive(stream, 0)
     assert caught.value.errno
-    assert list(inbox.pending(0)) == []
+    assert list(buffer.pending(0)) == []

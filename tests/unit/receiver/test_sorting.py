@@ -12,9 +12,9 @@ import pytest
 from receiver.failures import unpack
 from receiver.intake import Sorter
 from receiver.lines.rulebook import Rulebook
-from receiver.spool.slots import Journal, Slot
-from shared.exempt.exemptions import Spared
-from shared.probe import Beat
+from receiver.spool.slots import Slot, Spool
+from shared.exempt.exemptions import Exemptions
+from shared.probe import Probe
 from shared.settings.rules import Rule
 from shared.settings.schema import Settings
 from tests.parts import sorter_of
@@ -37,7 +37,7 @@ def inlet() -> Iterator[socket.socket]:
 
 def outcomes(inlet: socket.socket, settings: Settings, *datagrams: bytes) -> tuple[dict[str, int], Slot]:
     """What became of the datagrams, without what did not happen."""
-    slot = Journal(1).slots[0]
+    slot = Spool(1).slots[0]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
         for datagram in datagrams:
             outlet.sendto(datagram, inlet.getsockname())
@@ -58,12 +58,12 @@ def test_each_class_is_counted_under_its_name(inlet: socket.socket) -> None:
         line(k="registration"),
         line(s="200", us="200"),
         line(m="other"),
-        line(k="beat", ip="127.0.0.1", a="rp1/0123abcd/1/0"),
+        line(k="probe", ip="127.0.0.1", a="rp1/0123abcd/1/0"),
         b"garbage",
         b"",
     )
     assert tally == {
-        "beat": 1, "wrong_pin": 1, "pin_prompt": 1, "unknown_alias": 1, "registration": 1, "joined": 1, "other": 1,
+        "probe": 1, "wrong_pin": 1, "pin_prompt": 1, "unknown_alias": 1, "registration": 1, "joined": 1, "other": 1,
         "malformed": 2,
     }  # fmt: skip
     assert slot.waiting == 4
@@ -99,20 +99,20 @@ def test_an_address_of_this_host_is_never_counted(inlet: socket.socket) -> None:
     assert tally == {"wrong_pin": 1}
 
 
-def test_a_beat_is_told_of_when_a_trusted_sender_brought_it_and_counts_for_nobody(inlet: socket.socket) -> None:
-    beat = line(k="beat", ip="127.0.0.1", a="rp1/0123abcd/7/9")
+def test_a_probe_is_told_of_when_a_trusted_sender_brought_it_and_counts_for_nobody(inlet: socket.socket) -> None:
+    probe = line(k="probe", ip="127.0.0.1", a="rp1/0123abcd/7/9")
     counting_all = {"all": Rule(failregex='"ip":"<HOST>"')}
     rules = msgspec.structs.replace(DEFAULTS, ignoreip=(), rules={**DEFAULTS.rules, **counting_all})
     strangers = msgspec.structs.replace(rules.receiver, senders=("198.51.100.0/24",))
     for settings, outcome, expected in (
-        (rules, "beat", [Beat("rp1", "0123abcd", 7, 9)]),
+        (rules, "probe", [Probe("rp1", "0123abcd", 7, 9)]),
         (msgspec.structs.replace(rules, receiver=strangers), "refused", []),
     ):
-        told: list[Beat] = []
-        slot = Journal(1).slots[0]
+        told: list[Probe] = []
+        slot = Spool(1).slots[0]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
-            outlet.sendto(beat, inlet.getsockname())
+            outlet.sendto(probe, inlet.getsockname())
         assert slot.receive(inlet) == 1
-        Sorter(settings, Rulebook(settings), Spared(settings), told.append).sort(slot)
+        Sorter(settings, Rulebook(settings), Exemptions(settings), told.append).sort(slot)
         assert slot.intake.get(outcome) == 1
         assert (told, slot.waiting) == (expected, 0)

@@ -17,7 +17,7 @@ import receiver.spool.slots
 from receiver.failures import Failure, pack, unpack
 from receiver.intake import recover
 from receiver.spool.receive_buffer import BATCH
-from receiver.spool.slots import INTAKE, MAX_ATTEMPTS, QUEUE_LENGTH, RECORD_BYTES, Journal, Row, Slot
+from receiver.spool.slots import INTAKE, MAX_ATTEMPTS, QUEUE_LENGTH, RECORD_BYTES, Row, Slot, Spool
 from shared.addresses import counted_network
 from shared.settings.schema import Settings
 from tests.parts import sorter_of
@@ -33,13 +33,13 @@ LINE = (
 
 
 @pytest.fixture
-def journal() -> Journal:
-    return Journal(2)
+def spool() -> Spool:
+    return Spool(2)
 
 
 @pytest.fixture
-def slot(journal: Journal) -> Slot:
-    return journal.slots[0]
+def slot(spool: Spool) -> Slot:
+    return spool.slots[0]
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_a_row_adds_and_reads_back() -> None:
 
 
 def test_a_commit_cut_short_at_any_line_is_whole_or_never_was() -> None:
-    journal = Journal(1)
-    row = journal.slots[0].intake
+    spool = Spool(1)
+    row = spool.slots[0].intake
     expected = 0
     for line in count():
         killed = killed_at(line, FILES, lambda: row.commit(dict.fromkeys(INTAKE, 1)))
@@ -94,8 +94,8 @@ def test_a_commit_cut_short_at_any_line_is_whole_or_never_was() -> None:
     assert line > 10
 
 
-def test_who_reads_while_another_process_commits_sees_whole_changes(journal: Journal) -> None:
-    row = journal.slots[0].intake
+def test_who_reads_while_another_process_commits_sees_whole_changes(spool: Spool) -> None:
+    row = spool.slots[0].intake
 
     def commit(child: Child) -> None:
         child.tell()
@@ -166,66 +166,66 @@ def test_every_failure_that_was_queued_ends_in_one_outcome(steps: list[tuple[int
     assert after["head"] - before["head"] == gone
 
 
-SHARED = Journal(1)
+SHARED = Spool(1)
 
 
-def test_the_totals_are_those_of_all_slots(journal: Journal) -> None:
-    for slot in journal.slots:
+def test_the_totals_are_those_of_all_slots(spool: Spool) -> None:
+    for slot in spool.slots:
         slot.commit({"received": 2, "wrong_pin": 1, "other": 1}, [b"x"])
-    settle_all(journal.slots[1])
-    totals = journal.totals()
+    settle_all(spool.slots[1])
+    totals = spool.totals()
     assert (totals["received"], totals["wrong_pin"], totals["other"]) == (4, 2, 2)
     assert (totals["queued"], totals["counted"]) == (1, 1)
     assert not {"head", "tail", "batch"} & totals.keys()
 
 
-def test_a_slot_has_one_owner_and_is_free_when_it_dies(journal: Journal, slot: Slot) -> None:
+def test_a_slot_has_one_owner_and_is_free_when_it_dies(spool: Spool, slot: Slot) -> None:
     def claim(child: Child) -> None:
-        assert journal.claim(slot)
+        assert spool.claim(slot)
         child.tell()
         child.pause()
 
     child = Child(claim)
     child.wait_told()
-    assert not journal.claim(slot)
-    assert journal.claim(journal.slots[1])
+    assert not spool.claim(slot)
+    assert spool.claim(spool.slots[1])
     child.kill()
-    assert journal.claim(slot)
+    assert spool.claim(slot)
 
 
-def test_one_worker_speaks_for_the_receiver_and_another_when_it_dies(journal: Journal) -> None:
+def test_one_worker_speaks_for_the_receiver_and_another_when_it_dies(spool: Spool) -> None:
     def lead(child: Child) -> None:
-        assert journal.foremost()
-        assert journal.foremost(), "it stays so"
+        assert spool.foremost()
+        assert spool.foremost(), "it stays so"
         child.tell()
         child.pause()
 
     child = Child(lead)
     child.wait_told()
-    assert not journal.foremost()
-    assert all(journal.claim(slot) for slot in journal.slots), "slots are another matter"
+    assert not spool.foremost()
+    assert all(spool.claim(slot) for slot in spool.slots), "slots are another matter"
     child.kill()
-    assert journal.foremost()
+    assert spool.foremost()
 
 
-def test_a_released_slot_can_be_claimed_by_another(journal: Journal, slot: Slot) -> None:
+def test_a_released_slot_can_be_claimed_by_another(spool: Spool, slot: Slot) -> None:
     def claim(child: Child) -> None:
-        assert not journal.claim(slot)
+        assert not spool.claim(slot)
         child.tell()
         child.pause()
-        assert journal.claim(slot)
+        assert spool.claim(slot)
 
-    assert journal.claim(slot)
+    assert spool.claim(slot)
     child = Child(claim)
     child.wait_told()
-    journal.release(slot)
+    spool.release(slot)
     child.go_on()
     assert child.end() == 0
 
 
-def test_what_a_killed_worker_received_is_its_heirs(journal: Journal, slot: Slot, inlet: socket.socket) -> None:
+def test_what_a_killed_worker_received_is_its_heirs(spool: Spool, slot: Slot, inlet: socket.socket) -> None:
     def receive(child: Child) -> None:
-        assert journal.claim(slot)
+        assert spool.claim(slot)
         assert slot.receive(inlet) == 3
         child.tell()
         child.pause()
@@ -235,7 +235,7 @@ def test_what_a_killed_worker_received_is_its_heirs(journal: Journal, slot: Slot
     child.wait_told()
     child.kill()
     assert slot.left_over()
-    assert journal.claim(slot)
+    assert spool.claim(slot)
     assert [data for _, _, data in slot.datagrams()] == lines(0, 3)
     recover(slot, sorter_of(SETTINGS))
     assert queued_ids(slot) == ["0", "1", "2"]
@@ -254,7 +254,7 @@ class Interrupted(Row):
 
 
 def test_a_worker_killed_between_queue_and_commit_leaves_its_inbox_to_do(
-    journal: Journal, slot: Slot, inlet: socket.socket
+    spool: Spool, slot: Slot, inlet: socket.socket
 ) -> None:
     def sort(child: Child) -> None:
         slot.intake = Interrupted(slot.intake._words, INTAKE)
@@ -313,10 +313,10 @@ def test_a_failure_without_an_id_has_the_same_one_for_the_heir(slot: Slot, inlet
 
 def test_two_runs_never_make_the_same_id(inlet: socket.socket) -> None:
     ids = set()
-    for journal in (Journal(1), Journal(1)):
+    for spool in (Spool(1), Spool(1)):
         send(inlet, b"x")
-        journal.slots[0].receive(inlet)
-        ids |= {id_ for id_, _, _ in journal.slots[0].datagrams()}
+        spool.slots[0].receive(inlet)
+        ids |= {id_ for id_, _, _ in spool.slots[0].datagrams()}
     assert len(ids) == 2
 
 

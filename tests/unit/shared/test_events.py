@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.addresses import Network, parse_network
 from shared.errors import DecodeError
-from shared.events import LONGEST_BAN_MS, LONGEST_EVENT, Ban, Beat, Event, Stamp, Unban, decode, encode
+from shared.events import LONGEST_BAN_MS, LONGEST_EVENT, Ban, Event, Heartbeat, Stamp, Unban, decode, encode
 from tests.lab.process import ROOT
 
 UPGRADE = ROOT / "tests" / "upgrade"
@@ -24,8 +24,8 @@ RELEASED: dict[str, Event] = {
     "ban1": Ban(Stamp(EPOCH, 7), Network("203.0.113.7"), 300_000, "pin"),
     "ban1-ipv6": Ban(Stamp(EPOCH, 2**40), Network("2001:db8:1:2::/64"), LONGEST_BAN_MS, "manual"),
     "unban1": Unban(Stamp(EPOCH, 8), Network("203.0.113.7")),
-    "beat1": Beat(Stamp(EPOCH, 8), 1_795_356_738_348),
-    "beat1-new-ledger": Beat(Stamp(EPOCH, 0), 1_795_356_738_348),
+    "heartbeat1": Heartbeat(Stamp(EPOCH, 8), 1_795_356_738_348),
+    "heartbeat1-new-ledger": Heartbeat(Stamp(EPOCH, 0), 1_795_356_738_348),
 }
 
 networks = st.builds(
@@ -40,7 +40,7 @@ stamps = st.builds(Stamp, epochs, st.integers(1, 2**63))
 events = (
     st.builds(Ban, stamps, networks, st.integers(1, LONGEST_BAN_MS), st.text("abcdefghijk_", max_size=20))
     | st.builds(Unban, stamps, networks)
-    | st.builds(Beat, st.builds(Stamp, epochs, st.integers(0, 2**63)), st.integers(0, 2**63))
+    | st.builds(Heartbeat, st.builds(Stamp, epochs, st.integers(0, 2**63)), st.integers(0, 2**63))
 )
 
 #: Anything that msgpack can say, nested too.
@@ -124,7 +124,7 @@ def test_a_bomb_does_not_go_off(bomb: bytes) -> None:
 
 BAN = ["ban/1", EPOCH, 7, "203.0.113.7", 300_000, "pin"]
 UNBAN = ["unban/1", EPOCH, 7, "203.0.113.7"]
-BEAT = ["beat/1", EPOCH, 7, 1_795_356_738_348]
+HEARTBEAT = ["heartbeat/1", EPOCH, 7, 1_795_356_738_348]
 
 
 def but(fields: list[object], index: int, value: object) -> list[object]:
@@ -164,17 +164,17 @@ def but(fields: list[object], index: int, value: object) -> list[object]:
         but(UNBAN, 2, 0),
         but(UNBAN, 2, True),
         but(UNBAN, 3, "203.0.113.7/32"),
-        but(BEAT, 1, ""),
-        but(BEAT, 2, -1),
-        but(BEAT, 2, False),
-        but(BEAT, 3, -1),
-        but(BEAT, 3, True),
+        but(HEARTBEAT, 1, ""),
+        but(HEARTBEAT, 2, -1),
+        but(HEARTBEAT, 2, False),
+        but(HEARTBEAT, 3, -1),
+        but(HEARTBEAT, 3, True),
         BAN[:-1],
         [*BAN, 1],
         UNBAN[:-1],
         [*UNBAN, 1],
-        BEAT[:-1],
-        [*BEAT, 1],
+        HEARTBEAT[:-1],
+        [*HEARTBEAT, 1],
         [],
         "ban/1",
         {"ban/1": 1},

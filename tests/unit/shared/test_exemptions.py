@@ -1,4 +1,4 @@
-"""Who is spared: DNS names of ignoreip, whose resolver may fail or hang, and the central allow-list."""
+"""Who is exempt: DNS names of ignoreip, whose resolver may fail or hang, and the central allow-list."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.snapshot import Snapshot
 from receiver.intake import Sorter
 from receiver.lines.rulebook import Rulebook
-from receiver.spool.slots import Journal
+from receiver.spool.slots import Spool
 from shared.addresses import Network
 from shared.events import Allow, Ban, Stamp, encode
-from shared.exempt.exemptions import Spared, names_of
+from shared.exempt.exemptions import Exemptions, names_of
 from shared.exempt.names import Names
 from shared.ledger.allow import AllowList, Entry, decode_entries
 from shared.settings.schema import Settings
@@ -57,7 +57,7 @@ class Resolver:
 
 
 def spares(names: Names, network: Network) -> bool:
-    return bool(Spared(DEFAULTS, names)(network))
+    return bool(Exemptions(DEFAULTS, names)(network))
 
 
 def test_a_name_spares_its_addresses_of_both_families_and_no_other() -> None:
@@ -138,8 +138,8 @@ def hanging() -> Iterator[tuple[Resolver, Names]]:
 
 def test_a_resolver_that_hangs_keeps_nothing_waiting(hanging: tuple[Resolver, Names]) -> None:
     resolver, names = hanging
-    slot = Journal(1).slots[0]
-    sorter = Sorter(DEFAULTS, Rulebook(DEFAULTS), Spared(DEFAULTS, names))
+    slot = Spool(1).slots[0]
+    sorter = Sorter(DEFAULTS, Rulebook(DEFAULTS), Exemptions(DEFAULTS, names))
     outlet, inlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with outlet, inlet:
         for network in (A, B, A, B):
@@ -224,8 +224,8 @@ class Proxy:
 
     def __init__(self) -> None:
         self.firewall = DryRunFirewall()
-        spared = Spared(DEFAULTS)
-        self.agent = Agent(self.firewall, spared, spared.learn)
+        exempt = Exemptions(DEFAULTS)
+        self.agent = Agent(self.firewall, exempt, exempt.learn)
         self.agent.arm()
 
     def snapshot(self, rev: int, *bans: Network, allowed: tuple[Entry, ...] = (), epoch: str = "e") -> None:
@@ -243,7 +243,7 @@ def test_a_snapshot_drops_nobody_that_is_allowed() -> None:
     assert proxy.drops() == {B}
     proxy.agent.follow([encode(Ban(Stamp("e", 3), A, LONG_MS, "pin"))])
     assert proxy.drops() == {B}
-    assert proxy.agent.tally["spared"] == 1
+    assert proxy.agent.tally["exempt"] == 1
 
 
 def test_an_entry_that_is_over_spares_nobody_and_one_taken_off_neither() -> None:

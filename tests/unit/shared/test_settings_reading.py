@@ -282,12 +282,12 @@ def test_an_endpoint_reads_back_as_it_is_written(text: str, endpoint: Endpoint) 
     assert str(endpoint) == text
 
 
-def test_beats_are_asked_of_this_host_alone(tmp_path: Path) -> None:
-    settings = load(written(tmp_path, '[enforcer]\nbeat_url = ""\nbeat_every = "200ms"'), {})
-    assert (settings.enforcer.beat_url, settings.enforcer.beat_every) == ("", 200)
-    text = complaint(written(tmp_path, '[enforcer]\nbeat_url = "http://10.0.0.1/beat"'))
-    assert "enforcer.beat_url: 'http://10.0.0.1/beat' is no page of this host's nginx; " in text
+def test_probes_are_asked_of_this_host_alone(tmp_path: Path) -> None:
+    settings = load(written(tmp_path, '[enforcer]\nprobe_url = ""\nprobe_every = "200ms"'), {})
+    assert (settings.enforcer.probe_url, settings.enforcer.probe_every) == ("", 200)
+    text = complaint(written(tmp_path, '[enforcer]\nprobe_url = "http://10.0.0.1/probe"'))
+    assert "enforcer.probe_url: 'http://10.0.0.1/probe' is no page of this host's nginx; " in text
     assert "on 127.0.0.1" in text
     for seconds in ("0.1", "11"):
-        text = complaint(written(tmp_path, f"[enforcer]\nbeat_every = {seconds}"))
-        assert f"enforcer.beat_every = {seconds} is not a length of time from 200ms to 10s" in text
+        text = complaint(written(tmp_path, f"[enforcer]\nprobe_every = {seconds}"))
+        assert f"enforcer.probe_every = {seconds} is not a length of time from 200ms to 10s" in text

@@ -1,4 +1,4 @@
-"""Writing the ledger in Redis: bans, unbans, beats. Each is one script, so each happens whole or not at all."""
+"""Writing the ledger in Redis: bans, unbans, heartbeats. Each is one script, so each happens whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from shared.ledger.allow import read_allow
 from shared.settings import Settings
 from shared.store import Keys, lua, now_ms, translated, understood
 
-#: A beat silences the other receivers for this long, ms. They ask every second, so beats come every two.
-BEAT_MARK_MS = 1_500
+#: A heartbeat silences the other receivers for this long, ms. They ask every second, so heartbeats come every two.
+HEARTBEAT_MARK_MS = 1_500
 
 #: How long after its ban's end a strike is remembered, ms.
 STRIKES_KEPT_MS = 7 * 86_400_000
@@ -49,16 +49,16 @@ class Ledger:
         self._settings = settings
         self._client = client
         self._keys = Keys(settings.redis.prefix)
-        self._ban = client.register_script(_publishing("shared.ledger", "ban"))
-        self._unban = client.register_script(_publishing("shared.ledger", "unban"))
-        self._beat = client.register_script(_publishing("receiver.store", "heartbeat"))
-        self._allow = client.register_script(_publishing("shared.ledger", "allow"))
-        self._heat = client.register_script(_publishing("receiver.store", "heat"))
+        self._ban = client.register_script(_publishing(lua("shared.ledger", "ban")))
+        self._unban = client.register_script(_publishing(lua("shared.ledger", "unban")))
+        self._heartbeat = client.register_script(_publishing(lua("shared.ledger", "heartbeat")))
+        self._allow = client.register_script(_publishing(lua("shared.ledger", "allow")))
+        self._heat = client.register_script(_publishing(lua("shared.ledger", "heat")))
 
     def prepare(self) -> None:
         """Have Redis know the scripts before they are needed."""
         with translated(self._settings):
-            for script in (self._ban, self._unban, self._beat, self._heat):
+            for script in (self._ban, self._unban, self._heartbeat, self._heat):
                 self._client.script_load(script.script)
 
     def ban(self, ban: NewBan, *, lengthen: bool = False) -> Recorded:
@@ -89,11 +89,11 @@ class Ledger:
         with translated(self._settings):
             return bool(self._unban(self._ledger_keys(network), [network, why, by, self._keys.channel, _epoch()]))
 
-    def beat(self, by: str) -> bool:
-        """Publish a beat if one is due; whether this call was the one that did."""
-        keys = [self._keys.beat, self._keys.epoch, self._keys.rev, self._keys.bans]
+    def heartbeat(self, by: str) -> bool:
+        """Publish a heartbeat if one is due; whether this call was the one that did."""
+        keys = [self._keys.heartbeat, self._keys.epoch, self._keys.rev, self._keys.bans]
         with translated(self._settings):
-            return bool(self._beat(keys, [by, BEAT_MARK_MS, self._keys.channel, _epoch()]))
+            return bool(self._heartbeat(keys, [by, HEARTBEAT_MARK_MS, self._keys.channel, _epoch()]))
 
     def heat(self, room: str, for_ms: int, failures: int, addresses: int, by: str) -> bool:
         """Declare a room hot; False when it was already."""
@@ -125,9 +125,9 @@ class Ledger:
         return [keys.bans, keys.ban(network), keys.strikes(network), keys.rev, keys.epoch, keys.history]
 
 
-def _publishing(package: str, name: str) -> str:
+def _publishing(script: str) -> str:
     """The text of a script that publishes."""
-    return lua("shared.ledger", "epoch") + lua(package, name)
+    return lua("shared.ledger", "epoch") + script
 
 
 def _epoch() -> str:

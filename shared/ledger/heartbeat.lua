@@ -1,12 +1,12 @@
 -- Let every enforcer know that the ledger is alive and at which revision; also forget bans that are over.
--- All receivers call this every second. While the last beat's mark stands the others stay silent, so whoever comes
--- first after it is gone beats next, and no receiver is missed when it dies.
+-- All receivers call this every second. While the last heartbeat's mark stands the others stay silent, so whoever comes
+-- first after it is gone heartbeats next, and no receiver is missed when it dies.
 -- A mark from the future tells that Redis' clock was set back: the ends of the bans go back with it, lest they outlive
 -- them; by 1,250 ms more than it shows, as the mark is up to 2,500 ms old. Those of a ban made since are right, and
 -- mostly before the mark.
---   KEYS     beat, epoch, rev, bans
+--   KEYS     heartbeat, epoch, rev, bans
 --   ARGV     by whom, ms that the mark stands, channel, digits for a new epoch
---   returns  1 when this call was the beat, else 0
+--   returns  1 when this call was the heartbeat, else 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now) -- first: a full Redis grants this, and then the rest
@@ -21,5 +21,5 @@ if back >= 1000 then
   redis.call('INCR', KEYS[3])
 end
 local rev = tonumber(redis.call('GET', KEYS[3]) or 0)
-redis.call('PUBLISH', ARGV[3], cmsgpack.pack({'beat/1', epoch_of(KEYS[2], ARGV[4]), rev, now}))
+redis.call('PUBLISH', ARGV[3], cmsgpack.pack({'heartbeat/1', epoch_of(KEYS[2], ARGV[4]), rev, now}))
 return 1
