@@ -30,14 +30,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
-
 from bench.latency import percentile
 from shared.addresses import Network
 from shared.events import Heartbeat, Stamp, encode
 from shared.ledger import Ledger, NewBan
-from shared.settings import Redis, Settings
-from shared.store import Keys, now_ms
+from shared.store import Keys
+from shared.store.store import Store
 from tests.lab.daemons import COMMON, Enforcer, enforcer_settings, merge
 from tests.lab.kernel import Peephole, members
 from tests.lab.machine import machine
@@ -70,7 +68,7 @@ class Site:
     def fill(self, bans: int) -> None:
         """So many bans of an hour and more."""
         with self.server.client(timeout=30.0) as client:
-            end, networks, number = now_ms(client) + 3_600_000, _networks(bans), 0
+            end, networks, number = Store(client).now_ms() + 3_600_000, _networks(bans), 0
             while batch := list(islice(networks, 5_000)):
                 client.zadd(KEYS.bans, {network: end + number + i for i, network in enumerate(batch)})
                 number += len(batch)
@@ -164,13 +162,12 @@ def site(over: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Site]:
         try:
             server.await_ready()
             namespace.create()
-            settings = msgspec.structs.replace(Settings(), redis=Redis(url=server.url))
             told = merge(COMMON, merge(enforcer_settings(NODE), {"redis": {"url": server.url}}))
             enforcer = Enforcer(NODE, merge(told, over), Path(directory), namespace)
             with server.client() as client, server.client() as heart:
-                site = Site(server, namespace, enforcer, Ledger(settings, client))
+                site = Site(server, namespace, enforcer, Ledger(Store(client)))
                 site.ledger.heartbeat("rx1")
-                beating = threading.Thread(target=_heartbeat, args=(Ledger(settings, heart), site.over))
+                beating = threading.Thread(target=_heartbeat, args=(Ledger(Store(heart)), site.over))
                 beating.start()
                 try:
                     yield site

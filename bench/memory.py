@@ -23,9 +23,10 @@ import msgspec
 import redis
 
 from receiver.failures import Failure
-from receiver.store import Counts
+from receiver.store import Counters
 from shared.addresses import Network
 from shared.settings import Redis, Settings
+from shared.store.store import Store
 from tests.lab.machine import machine
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
@@ -58,8 +59,9 @@ class Used:
 
 def measure(client: redis.Redis, settings: Settings, addresses: int) -> Used:
     """Count one failure of each of so many addresses in a Redis that is empty, and see what that takes."""
-    counts = Counts(settings, client)
-    counts.prepare()
+    store = Store(client)
+    counts = Counters(store, settings)
+    store.prepare()
     now_ms = time.monotonic_ns() // 1_000_000
     counts.count([next(_failures(1, now_ms))], now_ms)  # buffers and script take their memory before
     client.flushall()

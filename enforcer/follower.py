@@ -11,8 +11,6 @@ import random
 import threading
 import time
 
-import redis
-
 from enforcer.agent import Agent
 from enforcer.snapshot import read_snapshot
 from shared.errors import DecodeError, FirewallError, StoreError
@@ -20,7 +18,7 @@ from shared.events import decode
 from shared.host import be_quick
 from shared.logs import Sparingly
 from shared.settings import Settings
-from shared.store import ASK_EVERY_S, Keys, connect, left_behind, translated
+from shared.store import ASK_EVERY_S, Store, Subscription, connect
 
 #: Heartbeats come every two seconds; after this long without one the connection is not believed any more, s.
 SILENCE_S = 6.0
@@ -47,7 +45,6 @@ class Follower(threading.Thread):
         super().__init__(name="follower", daemon=True)
         self._settings = settings
         self._agent = agent
-        self._channel = Keys(settings.redis.prefix).channel
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
         self._rest_s = 0.0
@@ -86,13 +83,12 @@ class Follower(threading.Thread):
 
     def _follow(self) -> None:
         """One connection's life. Raises StoreError or FirewallError at its end, returns when told to stop."""
-        client = connect(self._settings, f"enforcer-{self._settings.enforcer.node}", _ANSWER_S)
-        with translated(self._settings), client, client.pubsub() as channel:  # type: ignore[no-untyped-call]
-            channel.subscribe(self._channel)
-            confirmed = channel.get_message(timeout=_ANSWER_S)
-            if confirmed is None or confirmed["type"] != "subscribe":
+        store = connect(self._settings, f"enforcer-{self._settings.enforcer.node}", _ANSWER_S)
+        with store, store.subscribed(store.keys.channel) as channel:
+            confirmed = channel.next(_ANSWER_S)
+            if confirmed is None or confirmed[0] != "subscribe":
                 raise StoreError("Redis did not confirm the subscription; is it overloaded?")
-            self._resync(client)
+            self._resync(store)
             asked_at = time.monotonic()
             while not self._stopping.is_set():
                 heard_at = self.heard_at
@@ -100,16 +96,16 @@ class Follower(threading.Thread):
                 late = heard_at is not None and self.heard_at != heard_at and time.monotonic() - heard_at > LATE_S
                 if late or self.resync_wanted.is_set() or (events and not self._agent.follow(events)):
                     self.resync_wanted.clear()
-                    self._resync(client)
+                    self._resync(store)
                 if self.heard_at is not None and time.monotonic() - self.heard_at > SILENCE_S:
                     raise StoreError(f"no heartbeat for {SILENCE_S:.0f} s; is a receiver running, is Redis answering?")
                 if time.monotonic() - asked_at > ASK_EVERY_S:
                     asked_at = time.monotonic()
-                    if reason := left_behind(client, channel):
+                    if reason := channel.left_behind():
                         raise StoreError(f"the server that it follows was left behind: {reason}")
 
-    def _resync(self, client: redis.Redis) -> None:
-        snapshot = read_snapshot(self._settings, client)
+    def _resync(self, store: Store) -> None:
+        snapshot = read_snapshot(store)
         self._agent.resync(snapshot)
         if snapshot.unreadable:
             self._sparingly.warning("member", "left out %d members that are no network", snapshot.unreadable)
@@ -120,19 +116,20 @@ class Follower(threading.Thread):
         self.heard_at = time.monotonic()
         self._rest_s = 0.0
 
-    def _events(self, channel: redis.client.PubSub) -> list[bytes]:
+    def _events(self, channel: Subscription) -> list[bytes]:
         """What has arrived, after waiting for it for a moment."""
         self.moved_at = time.monotonic()
         events: list[bytes] = []
-        message = channel.get_message(timeout=0.5)
+        message = channel.next(0.5)
         while message is not None:
-            if message["type"] == "subscribe":
+            kind, data = message
+            if kind == "subscribe":
                 raise StoreError("the connection was lost and made again; events may be missing")
-            if message["type"] == "message":
-                events.append(message["data"])
-            if len(events) >= _BATCH or not channel.connection.can_read(timeout=0):  # type: ignore[attr-defined]
+            if kind == "message":
+                events.append(data)
+            if len(events) >= _BATCH or not channel.waiting():
                 break
-            message = channel.get_message(timeout=_ANSWER_S)  # without patience, half a message would be a TimeoutError
+            message = channel.next(_ANSWER_S)  # without patience, half a message would be a TimeoutError
         if any(_is_ours(data) for data in events):
             self.heard_at = time.monotonic()
         return events

@@ -54,8 +54,8 @@ class Maintenance(threading.Thread):
         self._backend_why = why
         self._probes = probes
         self._alive = alive
-        client = connect(settings, f"maintenance-{settings.enforcer.node}", HASTY_S)
-        self._writer = NodeWriter(settings, client, settings.enforcer.node, probes.instance, probes.clock)
+        store = connect(settings, f"maintenance-{settings.enforcer.node}", HASTY_S)
+        self._writer = NodeWriter(store, settings.enforcer.node, probes.instance, probes.clock)
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
         self.moved_at = time.monotonic()  #: when the loop last came round, s

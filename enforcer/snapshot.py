@@ -10,14 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
 from shared.addresses import Network, parse_network
-from shared.errors import AddressError, StoreError
+from shared.errors import AddressError, StoreError, StoreFullError
 from shared.events import LONGEST_BAN_MS, Stamp
 from shared.ledger import Entry, decode_entries
-from shared.settings import Settings
-from shared.store import Keys, translated
+from shared.store import Command, Keys, Store, milliseconds, scored
 
 #: Bans read in one round trip. Redis serves nobody else for the 2 ms that it needs for so many.
 PAGE = 5_000
@@ -36,22 +33,18 @@ class Snapshot:
     time_ms: int = 0  #: Redis TIME of all this
 
 
-def read_snapshot(settings: Settings, client: redis.Redis) -> Snapshot:
+def read_snapshot(store: Store) -> Snapshot:
     """Where the ledger is, with an iterator over its bans. StoreError when Redis fails, from the iterator too."""
-    keys = Keys(settings.redis.prefix)
-    with translated(settings):
-        epoch, rev, members, (seconds, microseconds), allowed = _read(client, keys, "-inf", PAGE, first=True)
-    now_ms = int(seconds) * 1_000 + int(microseconds) // 1_000
-    snapshot = Snapshot(_stamp(keys, epoch, rev), (), 0, decode_entries(allowed, now_ms), now_ms)
-    snapshot.bans = _bans(settings, client, snapshot, members)
+    epoch, rev, members, time, allowed = _read(store, "-inf", PAGE, first=True)
+    now_ms = milliseconds(time)
+    snapshot = Snapshot(_stamp(store.keys, epoch, rev), (), 0, decode_entries(allowed, now_ms), now_ms)
+    snapshot.bans = _bans(store, snapshot, scored(members))
     return snapshot
 
 
-def _bans(
-    settings: Settings, client: redis.Redis, snapshot: Snapshot, members: list[tuple[bytes, float]]
-) -> Iterator[tuple[Network, int]]:
+def _bans(store: Store, snapshot: Snapshot, members: list[tuple[bytes, int]]) -> Iterator[tuple[Network, int]]:
     """All bans, from the first page on."""
-    keys, asked, read = Keys(settings.redis.prefix), PAGE, snapshot.stamp
+    asked, read = PAGE, snapshot.stamp
     while True:
         # The last score of a full page may go on in the next one, which therefore begins with it.
         end = members[-1][1] if len(members) == asked else None
@@ -63,43 +56,36 @@ def _bans(
                     snapshot.unreadable += 1
                     continue
                 if until_ms > snapshot.time_ms:
-                    yield network, int(min(until_ms - snapshot.time_ms, LONGEST_BAN_MS))
+                    yield network, min(until_ms - snapshot.time_ms, LONGEST_BAN_MS)
         if end is None:
             return
         asked = 2 * asked if members[0][1] == end else PAGE  # so many bans with one end that they fill a page
-        with translated(settings):
-            epoch, rev, members = _read(client, keys, end, asked)
-        stamp = _stamp(keys, epoch, rev)
+        epoch, rev, page = _read(store, end, asked)
+        stamp = _stamp(store.keys, epoch, rev)
         if stamp.epoch != read.epoch or stamp.rev < read.rev:
             raise StoreError(_REPLACED)
-        read = stamp
+        read, members = stamp, scored(page)
 
 
-def _read(client: redis.Redis, keys: Keys, start: float | str, number: int, *, first: bool = False) -> list[Any]:
+def _read(store: Store, start: int | str, most: int, *, first: bool = False) -> list[Any]:
     """Epoch, revision, a page of bans; of the first page also TIME and the allow-list. At one instant, if possible."""
-    pipeline = _queue(client.pipeline(transaction=True), keys, start, number, first=first)
+    keys = store.keys
+    commands: list[Command] = [
+        ("GET", keys.epoch),
+        ("GET", keys.rev),
+        ("ZRANGE", keys.bans, start, "+inf", "BYSCORE", "LIMIT", 0, most, "WITHSCORES"),
+    ]
+    if first:
+        commands += [("TIME",), ("HGETALL", keys.allow)]
     try:
-        return list(pipeline.execute())
-    except redis.exceptions.OutOfMemoryError:
+        return store.whole(commands)
+    except StoreFullError:
         # A full Redis grants no MULTI, not even to read. The revision is read first: what changes after it is an event,
         # and to apply it once more does no harm. Only a change of the whole ledger would.
-        pipeline = _queue(client.pipeline(transaction=False), keys, start, number, first=first)
-        pipeline.get(keys.epoch)
-        found: list[Any]
-        *found, epoch = pipeline.execute()
+        *found, epoch = store.together([*commands, ("GET", keys.epoch)])
         if epoch != found[0]:
             raise StoreError(_REPLACED) from None
         return found
-
-
-def _queue(pipeline: Any, keys: Keys, start: float | str, number: int, *, first: bool) -> Any:
-    pipeline.get(keys.epoch)
-    pipeline.get(keys.rev)
-    pipeline.zrange(keys.bans, start, "+inf", byscore=True, offset=0, num=number, withscores=True)
-    if first:
-        pipeline.time()
-        pipeline.hgetall(keys.allow)
-    return pipeline
 
 
 def _stamp(keys: Keys, epoch: bytes | None, rev: bytes | None) -> Stamp:

@@ -1,27 +1,26 @@
-"""The thread that takes failures from the queue, counts them in Redis and bans whoever reached the limit.
+"""The thread that takes failures from the queue, counts them in Redis and bans who reached a limit. No policy: verdict.
 
 Redis away costs nothing but time: failures stay in the spool until they are counted or too old to count.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import threading
 import time
-from dataclasses import replace
 
 from receiver.failures import Counted, Failure, unpack
 from receiver.spool import Slot, Spool
-from receiver.store import Counts, Doubt, Rooms, expired
-from receiver.verdict import HOT, Verdict, bantime_ms, decide
+from receiver.store import Counters, Doubt, Rooms, expired
+from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
 from shared.durations import Milliseconds
 from shared.errors import StoreError
 from shared.host import be_quick
 from shared.ledger import Ledger, NewBan
 from shared.logs import Sparingly
-from shared.settings import LONG, Rule, Settings
+from shared.settings import LONG, Settings
+from shared.store import Store
 
 #: Failures counted in one round trip at most.
 _BATCH = 512
@@ -35,23 +34,24 @@ _log = logging.getLogger("pinban.receiver")
 class Counter(threading.Thread):
     """Empties the slots that it is given; `more` wakes it."""
 
-    def __init__(
-        self, settings: Settings, spool: Spool, counts: Counts, ledger: Ledger, rooms: Rooms, doubt: Doubt
-    ) -> None:
+    def __init__(self, settings: Settings, spool: Spool, store: Store) -> None:
         super().__init__(name="counter", daemon=True)
-        self._settings = settings
-        self._spool = spool
-        self._counts = counts
-        self._ledger = ledger
-        self._rooms = rooms
-        self._doubt = doubt
+        self._node = settings.receiver.node
         self._rules = settings.rules
+        self._limits = settings.rooms
+        self._spool = spool
+        self._store = store
+        self._counters = Counters(store, settings)
+        self._ledger = Ledger(store)
+        self._doubt = Doubt(store, settings.receiver)
+        self.rooms = Rooms(store, settings.rooms, self._ledger, self._node)
         self._wake = threading.Condition()
         self._news = False
         self._deadline: float | None = None
         self._slots: list[Slot] = []
         self._own: Slot | None = None
         self._unnoted: list[Failure] = []  #: for the rooms, when nothing urgent is left
+        self._bans = 0  #: made since the last batch was settled
         self._rest_s = 0.0
         self._sparingly = Sparingly(_log, burst=20)
         self._seldom = Sparingly(_log, every_s=5.0)
@@ -65,10 +65,14 @@ class Counter(threading.Thread):
                 self._own = slot
         self.more()
 
-    def has(self, slot: Slot) -> bool:
-        """Whether it empties this slot."""
+    def claim(self, slot: Slot) -> bool:
+        """Make a slot this process's own, to be adopted; False when another lives in it, or we empty it already."""
         with self._wake:
-            return slot in self._slots
+            return slot not in self._slots and self._spool.claim(slot)
+
+    def learn_hot(self, rooms: frozenset[str]) -> None:
+        """These rooms are hot now, by Redis; may be called by another thread."""
+        self.rooms.hot = rooms
 
     def more(self) -> None:
         """There are failures in a slot."""
@@ -106,11 +110,8 @@ class Counter(threading.Thread):
                 self._news = False
 
     def _prepare(self) -> None:
-        """Connect and load the scripts, so that the first failure need not wait for that."""
         try:
-            self._counts.prepare()
-            self._ledger.prepare()
-            self._doubt.prepare()
+            self._store.prepare()
         except StoreError as error:
             self._seldom.warning("store", "%s; failures wait", error)
 
@@ -118,7 +119,7 @@ class Counter(threading.Thread):
         for slot in empty:
             with self._wake:
                 self._slots.remove(slot)
-            self._spool.release(slot)
+                self._spool.release(slot)
 
     def _empty(self, slot: Slot) -> bool:
         """Count one batch of a slot; False when Redis failed and the batch stays."""
@@ -128,23 +129,31 @@ class Counter(threading.Thread):
         late = expired(failures, self._rules, now_ms)
         due = [failure for failure, too_late in zip(failures, late, strict=True) if not too_late]
         try:
-            bans = self._count(due, now_ms) if due else 0
+            if due:
+                self._count(due, now_ms)
         except StoreError as error:
             self._rest_s = random.uniform(0, min(max(2 * self._rest_s, 0.1), _LONGEST_REST_S))  # noqa: S311
             self._seldom.warning("store", "%s; %d failures wait", error, slot.waiting)
+            slot.settle(head, (), self._told_bans())
             return False
         self._rest_s = 0.0
-        slot.settle(head, ["expired" if too_late else "counted" for too_late in late], bans)
+        slot.settle(head, ["expired" if too_late else "counted" for too_late in late], self._told_bans())
         return True
 
-    def _count(self, records: list[Failure], now_ms: int) -> int:
+    def _told_bans(self) -> int:
+        """The bans to tell the spool of: also those of a batch in which Redis failed later, for they stand."""
+        bans, self._bans = self._bans, 0
+        return bans
+
+    def _count(self, records: list[Failure], now_ms: int) -> None:
         failures = [failure for failure in records if not failure.joined]
-        hot = self._rooms.hot
-        counted = self._counts.count(failures, now_ms, hot) if failures else []
-        bans = sum(self._judge(each, hot) for each in counted)
+        hot = self.rooms.hot
+        counted = self._counters.count(failures, now_ms, hot)
+        for each in counted:
+            self._judge(each, hot)
         for joined in records:
             if joined.joined:
-                self._counts.forgive(joined, self._settings.rooms.forgive_on_join)
+                self._counters.forgive(joined, self._limits.forgive_on_join)
         self._unnoted += failures
         for each in counted:  # after the bans, which are in a hurry
             if not each.rule.endswith(LONG):
@@ -154,47 +163,47 @@ class Counter(threading.Thread):
                     logging.INFO, "failure", "failure %s: rule %s, %d of %d in %s%s",
                     each.network, each.rule, each.count, rule.maxretry, rule.findtime, rooms,
                 )  # fmt: skip
-        return bans
 
     def _note_rooms(self) -> None:
         if not self._unnoted:
             return
         try:
-            self._rooms.note(self._unnoted, time.monotonic_ns() // 1_000_000)
+            self.rooms.note(self._unnoted, time.monotonic_ns() // 1_000_000)
         except StoreError as error:  # the addresses count all the same
             self._seldom.warning("rooms", "%s; wrong PINs are missing from their rooms", error)
         self._unnoted = []
 
-    def _judge(self, counted: Counted, hot: frozenset[str]) -> bool:
-        rule = self._counts.rule(counted.rule)
-        hot_maxretry = self._settings.rooms.hot_maxretry
-        verdict = decide(counted, rule, hot=hot, hot_maxretry=hot_maxretry)
-        if verdict is None or self._ledger.is_allowed(verdict.network):  # the ingest learns of it a second later
-            return False
+    def _judge(self, counted: Counted, hot: frozenset[str]) -> None:
+        broken = broken_rule(counted, self._counters.rule(counted.rule), hot, self._limits.hot_maxretry)
+        if broken is None:
+            return
         self.moved_at = time.monotonic()  # many bans at once by a slow Redis take long, and are no standstill
-        if rule.bantime_increment or rule.bantime_jitter:
-            strikes = self._ledger.strikes(verdict.network) if rule.bantime_increment else 0
-            length = bantime_ms(rule, strikes, random.random())  # noqa: S311
-            verdict = replace(verdict, bantime_ms=length)
-        return self._ban(verdict, rule)
+        verdict = decide(counted, broken, self._rules, self._circumstances(counted), random.random())  # noqa: S311
+        if verdict is not None:
+            self._ban(verdict)
 
-    def _ban(self, verdict: Verdict, rule: Rule) -> bool:
-        facts = [dict(zip(("id", "rp", "alias", "at"), each.split(" "), strict=False)) for each in verdict.evidence]
-        evidence, node = json.dumps(facts), self._settings.receiver.node
-        simulate = rule.simulate or self._doubt.trips(verdict.network, (fact["rp"] for fact in facts))
+    def _circumstances(self, counted: Counted) -> Circumstances:
+        """What Redis knows of the address, no more than its rule needs. The intake learns of the allow-list later."""
+        rule = self._counters.rule(counted.rule)
+        if self._ledger.is_allowed(counted.network):
+            return Circumstances(allowed=True)
+        strikes = self._ledger.strikes(counted.network) if rule.bantime_increment else 0
+        doubted = not rule.simulate and self._doubt.trips(counted.network, senders(counted))
+        return Circumstances(strikes=strikes, doubted=doubted)
+
+    def _ban(self, verdict: Verdict) -> None:
         recorded = self._ledger.ban(
-            NewBan(verdict.network, verdict.bantime_ms, verdict.rule, evidence, node, int(rule.strikes_kept), simulate)
-        )
-        # Only simulated, it must not exempt anybody what the other rules have counted.
-        forgotten = [verdict.rule.removesuffix(LONG).removesuffix(HOT)] if simulate else self._rules
-        self._counts.reset(verdict.network, forgotten, long=verdict.rule.endswith(LONG))
+            NewBan(verdict.network, verdict.bantime_ms, verdict.rule, verdict.told, self._node,
+                   verdict.strikes_kept_ms, verdict.simulate)
+        )  # fmt: skip
+        self._bans += recorded.new and not verdict.simulate
+        self._counters.reset(verdict.network, verdict.forgives, long=verdict.long)
         if recorded.new:
             self._sparingly.warning(
                 "ban", "%s %s for %s by rule %s, ban number %d of this address",
-                "would ban (simulated)" if simulate else "banned", verdict.network,
-                Milliseconds(verdict.bantime_ms), verdict.rule, recorded.strikes + simulate,
+                "would ban (simulated)" if verdict.simulate else "banned", verdict.network,
+                Milliseconds(verdict.bantime_ms), verdict.rule, recorded.strikes + verdict.simulate,
             )  # fmt: skip
-        return recorded.new and not simulate
 
 
 def _rooms(failures: list[Failure], network: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from socket import socket
 
 from receiver.lines import Rulebook
-from receiver.sockets import check_free, open_sockets
+from receiver.sockets import open_sockets
 from receiver.spool import Spool
 from shared.settings import Settings
 
@@ -27,6 +27,4 @@ class Inherited:
 
 def open_inherited(settings: Settings) -> Inherited:
     """Bind the sockets and lay out the spool; SettingsError when an address is taken."""
-    rulebook = Rulebook(settings)
-    check_free(settings.receiver.http)
-    return Inherited(settings, rulebook, open_sockets(settings.receiver), Spool(_SLOTS))
+    return Inherited(settings, Rulebook(settings), open_sockets(settings.receiver), Spool(_SLOTS))

@@ -1,4 +1,4 @@
-"""The thread that reads the datagram sockets and sorts what arrives. Never speaks to Redis, never waits for anyone.
+"""The thread that reads the datagram sockets and sorts what arrives. Never speaks to Redis, never waits for it.
 
 Every datagram ends in exactly one outcome of receiver.spool.INTAKE; a line that counts goes on to the queue.
 """
@@ -27,6 +27,9 @@ from shared.settings import Settings
 #: How often the sockets are looked at although nothing woke us: another worker may have slept on its wake-up, s.
 _GLANCE_S = 0.2
 
+#: How often to look for slots of workers that are gone, s.
+_ADOPT_EVERY_S = 1.0
+
 #: Batches read from one socket before the next has its turn.
 _ROUNDS = 8
 
@@ -37,7 +40,7 @@ _log = logging.getLogger("pinban.receiver")
 
 
 def _no_matter(_: Probe) -> None:
-    """Of no use to whoever sorts without keeping watch."""
+    """For those who sort and keep no watch over the log's way."""
 
 
 class Sorter:
@@ -110,11 +113,11 @@ class Sorter:
         return known
 
 
-class Ingest(threading.Thread):
+class Intake(threading.Thread):
     """Reads the sockets until told to stop, then leaves what is queued in them to the next worker."""
 
     def __init__(self, sockets: Sequence[socket], spool: Spool, sorter: Sorter, counter: Counter) -> None:
-        super().__init__(name="ingest", daemon=True)
+        super().__init__(name="intake", daemon=True)
         self._sockets = sockets
         self._spool = spool
         self._sorter = sorter
@@ -122,7 +125,7 @@ class Ingest(threading.Thread):
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log)
         self._flooded = False
-        self.slot: Slot | None = None  #: ours, once we have one
+        self._adopt_at = 0.0
         self.moved_at = time.monotonic()  #: when the loop last came round, s
 
     def stop(self) -> None:
@@ -136,7 +139,6 @@ class Ingest(threading.Thread):
         slot = self._claimed()
         if slot is None:
             return
-        self.slot = slot
         self._counter.adopt(slot, own=True)
         with select.epoll() as poll:
             for source in self._sockets:
@@ -147,6 +149,9 @@ class Ingest(threading.Thread):
                 poll.poll(_GLANCE_S)
                 drained = [self._drain(source, slot) for source in self._sockets]
                 self._yield_in_a_flood(not all(drained))
+                if self.moved_at >= self._adopt_at:
+                    self._adopt_at = self.moved_at + _ADOPT_EVERY_S
+                    self._adopt(slot)
 
     def _drain(self, source: socket, slot: Slot) -> bool:
         """Read what a socket has; False when it has more than one turn allows."""
@@ -166,6 +171,15 @@ class Ingest(threading.Thread):
         if flooded != self._flooded:
             self._flooded = flooded
             (be_ordinary if flooded else be_quick)()
+
+    def _adopt(self, own: Slot) -> None:
+        """Take over slots whose worker is gone with work left in them."""
+        for slot in self._spool.slots:
+            if slot is own or not slot.left_over() or not self._counter.claim(slot):
+                continue
+            _log.info("finishing what a worker left: %d failures wait", slot.waiting)
+            recover(slot, self._sorter)
+            self._counter.adopt(slot)
 
     def _claimed(self) -> Slot | None:
         """A slot without an owner, its receive buffer emptied; waits while a reload has all slots in use."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from pathlib import Path
 
 from gunicorn.app.base import BaseApplication
 
+from receiver.health import Health
 from receiver.inherited import Inherited, open_inherited
 from receiver.lines import Rulebook
-from receiver.worker import Health, IngestWorker
+from receiver.sockets import check_free
+from receiver.worker import IngestWorker
 from shared import logs
 from shared.errors import SettingsError
 from shared.host import keep_only
@@ -20,6 +23,9 @@ from shared.store import check_secrets
 #: Threads that answer HTTP in each worker; a slow client occupies one for as long as it likes.
 _HTTP_THREADS = 4
 
+#: Where a worker's sign of life lies: in memory, so that it need not wait for a disk.
+_MEMORY = "/dev/shm"  # noqa: S108
+
 _log = logging.getLogger("pinban.receiver")
 
 
@@ -28,19 +34,10 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
 
     def __init__(self, inherited: Inherited, path: str | None) -> None:
         self.inherited = inherited
+        self.health = Health()
         self._path = path
         self._loaded = False
-        self.health = Health()
         super().__init__()
-
-    @property
-    def maintenance(self) -> object:
-        """Set by the worker, read by the health check."""
-        return self.health.maintenance
-
-    @maintenance.setter
-    def maintenance(self, maintenance: object) -> None:
-        self.health.maintenance = maintenance  # type: ignore[assignment]
 
     def load(self) -> Health:
         """The WSGI application. Needs nothing that can be missing: a worker that cannot boot ends the service."""
@@ -57,7 +54,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
             "workers": receiver.workers,
             "threads": _HTTP_THREADS,
             "worker_class": IngestWorker,
-            "worker_tmp_dir": "/dev/shm",  # noqa: S108  heartbeats must not wait for a disk
+            "worker_tmp_dir": _MEMORY if Path(_MEMORY).is_dir() else None,
             "timeout": 30,
             "graceful_timeout": 10,
             "keepalive": 2,
@@ -73,6 +70,8 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
             after = load(self._path)
             check_secrets(after)
             rulebook = Rulebook(after)
+            if after.receiver.http != before.receiver.http:
+                check_free(after.receiver.http)
         except SettingsError as error:
             _log.error("%s; the settings stay as they were", error)
             return
@@ -95,10 +94,11 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load(options.config)
         check_secrets(settings)
         inherited = open_inherited(settings)
+        keep_only(())  # the sockets are ours already
+        check_free(settings.receiver.http)  # as gunicorn will bind it: without any right of root
     except SettingsError as error:
         print(f"pinban-receiver: {error}", file=sys.stderr)
         return 2
-    keep_only(())  # the sockets are ours already
     announce(settings)
     ReceiverApplication(inherited, options.config).run()
     return 0

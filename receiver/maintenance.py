@@ -1,4 +1,7 @@
-"""The once-a-second thread: the heartbeat, the node's hash, what dead workers left, what goes wrong."""
+"""The once-a-second thread: the heartbeat, the node's hash, what people wrote into Redis, what goes wrong.
+
+It knows no other thread. What it learns it hands to whom the assembly names; what it tells is read from the spool.
+"""
 
 from __future__ import annotations
 
@@ -11,69 +14,57 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import redis
-
-from receiver.counting import Counter
 from receiver.inherited import Inherited
-from receiver.intake import Ingest, Sorter, recover
 from receiver.probes import Watch
 from receiver.sockets import kernel_drops
-from receiver.store import Rooms
 from shared.errors import StoreError
-from shared.exempt import Exemptions
 from shared.ledger import AllowList, Ledger, read_allow
 from shared.logs import Sparingly
-from shared.nodes import NodeWriter
-from shared.settings import Settings
-from shared.store import losses, read_memory
+from shared.nodes import NodeWriter, index_nodes
+from shared.store import Store, losses, read_memory
 
 _EVERY_S = 1.0
 
-#: How often Redis is asked what may cost bans, s.
+#: How often Redis is asked what may cost bans, and searched for nodes that its index lacks, s.
 _LOOK_EVERY_S = 60.0
+
+#: The chore without which nothing is counted.
+REPORT = "heartbeat"
 
 _log = logging.getLogger("pinban.receiver")
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
-    """Where the maintenance puts what it reads from Redis."""
+class Learn:
+    """Who is told of what stands in Redis, each second."""
 
-    rooms: Rooms
-    exempt: tuple[Exemptions, ...]  #: one for each thread that asks
+    allowed: Callable[[AllowList], None]
+    hot: Callable[[frozenset[str]], None]
 
 
 class Maintenance(threading.Thread):
     """Runs until told to stop."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        client: redis.Redis,
-        inherited: Inherited,
-        ingest: Ingest,
-        counter: Counter,
-        sorter: Sorter,
-        learned: Learned,
-        watch: Watch,
-    ) -> None:
+    def __init__(self, store: Store, inherited: Inherited, learn: Learn, watch: Watch) -> None:
         super().__init__(name="maintenance", daemon=True)
-        self._settings = settings
-        self._client = client
-        self._ledger = Ledger(settings, client)
+        self._store = store
+        self._node = inherited.settings.receiver.node
+        self._ledger = Ledger(store)
         self._spool = inherited.spool
         self._sockets = inherited.sockets
-        self._writer = NodeWriter(settings, client, settings.receiver.node, inherited.spool.name)
-        self._ingest = ingest
-        self._counter = counter
-        self._sorter = sorter
-        self._learned = learned
+        self._writer = NodeWriter(store, self._node, inherited.spool.name)
+        self._learn = learn
         self._watch = watch
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=5.0)
         self._drops = 0
-        self._looked_at = -_LOOK_EVERY_S
-        self.trouble = "Redis has not answered yet"  #: why this receiver cannot count now, or ""
+        self._look_at = 0.0
+        self._troubles: dict[str, str] = {REPORT: "Redis has not answered yet"}  #: by chore, while it lasts
+
+    @property
+    def not_ready(self) -> str:
+        """Why this receiver cannot count now, or "": what goes wrong beside the count is told elsewhere."""
+        return self._troubles.get(REPORT, "")
 
     def stop(self) -> None:
         """End the loop; returns when what was seen of probes is told, or Redis was too slow for that."""
@@ -81,41 +72,54 @@ class Maintenance(threading.Thread):
         self.join(2.0)
 
     def run(self) -> None:
-        """Keep house."""
-        while not self._stopping.wait(_EVERY_S if not self.trouble else 0.2):
-            self._guarded(self._adopt)
-            self._guarded(self._measure)
-            self._guarded(self._report)
-            self._guarded(self._learn)
-            self._guarded(self._look)
-            self._guarded(self._watch_probes)
-        self._guarded(self._watch_probes)
+        """Do every chore, each second."""
+        while not self._stopping.wait(0.2 if self.not_ready else _EVERY_S):
+            self._do(REPORT, self._report)
+            self._do("drops", self._measure)
+            self._do("allow-list", self._learn_allowed)
+            self._do("hot rooms", self._learn_hot)
+            self._do("memory of Redis", self._look)
+            self._do("probes", self._watch.round)
+        self._do("probes", self._watch.round)
 
-    def _guarded(self, chore: Callable[[], None]) -> None:
+    def _do(self, name: str, chore: Callable[[], None]) -> None:
+        """Do one chore. What goes wrong is said once, and once that it is over; it keeps no other from its turn."""
         try:
             chore()
         except StoreError as error:
-            if not self.trouble:
-                _log.error("%s", error)
-            self.trouble = str(error)
+            trouble = str(error)
         except Exception:  # noqa: BLE001  one chore's bug must not end the others
-            self._sparingly.say(
-                logging.ERROR, chore.__name__, "could not keep house: %s", traceback.format_exc().rstrip()
-            )
+            trouble = "an error of ours, see the log"
+            self._sparingly.say(logging.ERROR, name, "%s: %s", name, traceback.format_exc().rstrip())
+        else:
+            if self._troubles.pop(name, "") and name == REPORT:
+                _log.info("Redis answers; %d failures wait to be counted", self._spool.totals()["queued"])
+            return
+        if name == REPORT:
+            if not self.not_ready:
+                _log.error("%s", trouble)
+        elif self.not_ready:
+            return  # Redis is away: that is said once, and not by each chore
+        elif name not in self._troubles:
+            _log.error("%s: %s", name, trouble)
+        self._troubles[name] = trouble
 
     def _report(self) -> None:
-        node = self._settings.receiver.node
-        self._ledger.heartbeat(f"{node}/{os.getpid()}")
+        self._ledger.heartbeat(f"{self._node}/{os.getpid()}")
         totals = self._spool.totals()
-        drops = kernel_drops(self._sockets)
-        facts: dict[str, str | int] = {"kind": "receiver", "version": version("pinban"), "drops": drops, **totals}
+        facts: dict[str, str | int] = {
+            "kind": "receiver",
+            "version": version("pinban"),
+            "drops": kernel_drops(self._sockets),
+            "trouble": "; ".join(f"{name}: {text}" for name, text in self._troubles.items() if name != REPORT),
+            **totals,
+        }
         if not self._writer.write(facts):
-            self._sparingly.warning("name", "another daemon is called %s too; set receiver.node on one of them", node)
+            self._sparingly.warning(
+                "name", "another daemon is called %s too; set receiver.node on one of them", self._node
+            )
         if step := self._writer.stepped():
             _log.warning("Redis' clock was set by %+.1f s; what it counts by is wrong by as much", step / 1_000)
-        if self.trouble:
-            _log.info("Redis is there; %d failures wait to be counted", totals["queued"])
-        self.trouble = ""
 
     def _measure(self) -> None:
         drops = kernel_drops(self._sockets)
@@ -126,50 +130,20 @@ class Maintenance(threading.Thread):
             )  # fmt: skip
             self._drops = drops
 
-    def _learn(self) -> None:
-        """What people and other receivers wrote: the allow-list and the hot rooms."""
-        entries, redis_ms = read_allow(self._settings, self._client)
-        now = time.monotonic_ns() // 1_000_000
-        for exempt in self._learned.exempt:
-            exempt.learn(AllowList(entries, redis_ms, now))
-        self._learned.rooms.hot = self._ledger.hot_rooms()
+    def _learn_allowed(self) -> None:
+        entries, redis_ms = read_allow(self._store)
+        self._learn.allowed(AllowList(entries, redis_ms, time.monotonic_ns() // 1_000_000))
+
+    def _learn_hot(self) -> None:
+        self._learn.hot(self._ledger.hot_rooms())
 
     def _look(self) -> None:
-        """Shout, once a minute, while Redis may lose what is in it."""
+        """Once a minute: shout while Redis may lose what is in it, and have its index of nodes complete."""
         now = time.monotonic()
-        if now - self._looked_at >= _LOOK_EVERY_S:
-            for loss in losses(read_memory(self._settings, self._client)):
-                _log.error("%s", loss)
-            self._looked_at = now
-
-    def _watch_probes(self) -> None:
-        """Probes, and alarms about them; what goes wrong here keeps nobody from counting."""
-        try:
-            self._watch.round()
-        except StoreError as error:
-            if not self.trouble:
-                self._sparingly.warning("probes", "cannot tell of probes: %s", error)
-
-    def _adopt(self) -> None:
-        """Take over slots whose worker is gone with work left in them."""
-        own = self._ingest.slot
-        if own is None:
+        if now < self._look_at:
             return
-        for slot in self._spool.slots:
-            if slot is own or self._counter.has(slot) or not slot.left_over() or not self._spool.claim(slot):
-                continue
-            _log.info("finishing what a worker left: %d failures wait", slot.waiting)
-            recover(slot, self._sorter)
-            self._counter.adopt(slot)
-
-
-def moving(ingest: Ingest, counter: Counter, maintenance: Maintenance, within_s: float) -> bool:
-    """Whether all threads of a worker are alive and came round lately: what the arbiter is told with each heartbeat."""
-    now = time.monotonic()
-    return (
-        ingest.is_alive()
-        and counter.is_alive()
-        and maintenance.is_alive()
-        and now - ingest.moved_at < within_s
-        and now - counter.moved_at < within_s
-    )
+        self._look_at = now + _LOOK_EVERY_S
+        for loss in losses(read_memory(self._store)):
+            _log.error("%s", loss)
+        if self._spool.foremost():
+            index_nodes(self._store)

@@ -1,9 +1,13 @@
-"""Deciding whether a count is a ban, and for how long. Pure: no clock, no socket, no Redis, no dice."""
+"""Whether a count is a ban, and what kind of ban: the whole policy. Pure: no clock, no socket, no Redis, no dice.
+
+counted -> broken_rule -> (what Redis knows of the address: Circumstances) -> decide -> Verdict
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from receiver.failures import Counted
@@ -13,8 +17,20 @@ from shared.settings import LONG, Rule
 #: A ban's time doubles so often at most; more would only make numbers long.
 _DOUBLINGS = 20
 
+#: No ban is shorter, ms: one that ends before the kernel has it protects nobody.
+_SHORTEST_MS = 2_000
+
 #: What the rule is called when its ban came early, because a room is under attack.
 HOT = ".hot"
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What Redis knows of an address whose count reached a limit."""
+
+    allowed: bool = False  #: the allow-list has it, or a part of it
+    strikes: int = 0  #: earlier bans
+    doubted: bool = False  #: a sender of the evidence may have forged it
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,46 +40,78 @@ class Verdict:
     network: Network
     rule: str  #: with the window's ending, or HOT
     bantime_ms: int
-    evidence: tuple[str, ...]
+    evidence: tuple[Mapping[str, str], ...]  #: each failure: id, rp, alias, at
+    simulate: bool  #: everything happens but the ban
+    strikes_kept_ms: int
+    forgives: tuple[str, ...]  #: the rules whose counts begin from zero with this ban
+    long: bool  #: those of their second windows too
+
+    @property
+    def told(self) -> str:
+        """The evidence as JSON, for people."""
+        return json.dumps(self.evidence)
+
+
+def broken_rule(counted: Counted, rule: Rule, hot: Collection[str] = (), hot_maxretry: int = 0) -> str | None:
+    """The name of the limit that this count has reached, or None. `hot` rooms have the lower limit `hot_maxretry`.
+
+    At the limit and above it: if the worker that saw the limit died, the next failure makes good.
+    """
+    limit = rule.long_maxretry if counted.rule.endswith(LONG) else rule.maxretry
+    if counted.count >= limit:
+        return counted.rule
+    if counted.rule == "pin" and _reached(counted, hot, hot_maxretry):  # nobody is banned early for a prompt
+        return counted.rule + HOT
+    return None
+
+
+def senders(counted: Counted) -> list[str]:
+    """Who sent the lines that the evidence rests on."""
+    return [fact["rp"] for fact in _facts(counted)]
 
 
 def decide(
-    counted: Counted,
-    rule: Rule,
-    *,
-    strikes: int = 0,
-    chance: float = 0.0,
-    hot: Collection[str] = (),
-    hot_maxretry: int = 0,
+    counted: Counted, broken: str, rules: Mapping[str, Rule], found: Circumstances, chance: float
 ) -> Verdict | None:
-    """Ban at the limit and above it: if the worker that saw the limit died, the next failure makes good.
+    """The verdict on an address that broke this limit; None when it must not be banned. `chance`, 0 to 1, is for the
+    jitter, which keeps an attacker from knowing the moment at which he may begin again.
 
-    `hot` rooms have the lower limit `hot_maxretry`; `strikes` are earlier bans; `chance`, 0 to 1, is for the jitter.
+    A ban counts every rule from zero. One that is only simulated counts its own rule from zero, and lets nobody off
+    what the other rules have counted.
     """
-    name = counted.rule
-    limit = rule.long_maxretry if name.endswith(LONG) else rule.maxretry
-    if counted.count < limit:
-        if name != "pin" or not _reached(counted, hot, hot_maxretry):  # nobody is banned early for a prompt
-            return None
-        name += HOT
-    return Verdict(counted.network, name, bantime_ms(rule, strikes, chance), counted.evidence)
+    if found.allowed:
+        return None
+    name = counted.rule.removesuffix(LONG)
+    rule, simulate = rules[name], rules[name].simulate or found.doubted
+    return Verdict(
+        counted.network,
+        broken,
+        bantime_ms(rule, found.strikes, chance),
+        tuple(_facts(counted)),
+        simulate,
+        int(rule.strikes_kept),
+        (name,) if simulate else tuple(rules),
+        counted.rule.endswith(LONG),
+    )
 
 
 def bantime_ms(rule: Rule, strikes: int, chance: float) -> int:
-    """How long to ban an address that was banned `strikes` times before, ms; never above the rule's maximum.
-
-    The jitter keeps an attacker from knowing the moment at which it may begin again.
-    """
+    """How long to ban an address that was banned `strikes` times before, ms; never above the rule's maximum."""
     length = float(rule.bantime)
     most = max(rule.bantime, rule.bantime_maxtime)
     if rule.bantime_increment:
         length *= rule.bantime_factor * 2 ** min(strikes, _DOUBLINGS)
         most = rule.bantime_maxtime
-    return max(int(min(length + chance * rule.bantime_jitter, most)), 2_000)
+    return max(int(min(length + chance * rule.bantime_jitter, most)), _SHORTEST_MS)
+
+
+def _facts(counted: Counted) -> list[dict[str, str]]:
+    told = (each.split(" ") for each in counted.evidence)
+    return [dict(zip(("id", "rp", "alias", "at"), facts, strict=True)) for facts in told if len(facts) == 4]
 
 
 def _reached(counted: Counted, hot: Collection[str], hot_maxretry: int) -> bool:
     if not hot:
         return False
-    rooms = Counter(evidence.split(" ")[2] for evidence in counted.evidence)
+    rooms = Counter(fact["alias"] for fact in _facts(counted))
     return any(rooms[room] >= hot_maxretry for room in hot)

@@ -21,5 +21,21 @@ class StoreError(PinbanError):
     """Redis did not do what was asked: away, frozen, full, or refusing."""
 
 
+class StoreFullError(StoreError):
+    """Redis has no memory left for what was asked."""
+
+
+class ForbiddenError(StoreError):
+    """Redis' ACL forbids what was asked."""
+
+
+class BadDataError(StoreError):
+    """A key of ours has another type than pinban writes."""
+
+
+class ForgottenError(StoreError):
+    """Redis does not know a script (any more); load it and ask again."""
+
+
 class FirewallError(PinbanError):
     """The kernel's firewall did not do what was asked; names the object and the remedy."""

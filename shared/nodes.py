@@ -6,21 +6,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import redis
-
 from shared.clock import RedisClock
 from shared.clock_steps import Steps
-from shared.settings import Settings
-from shared.store import Keys, now_ms, translated, understood
+from shared.errors import StoreError
+from shared.store import Store, milliseconds, number, text_of
 
 #: A node that was silent for longer is not alive, ms. They write every second or two.
 ALIVE_MS = 7_000
 
-#: A node that is gone is shown for this long, ms: whoever looks in the morning sees who died at night.
+#: A node that is gone is shown for this long, ms: who looks in the morning sees what died at night.
 KEPT_MS = 86_400_000
 
-#: A look for new daemons goes through all keys of Redis, counters and all, so it is not for every second, s.
-FIND_EVERY_S = 60.0
+#: Nodes that are read at most; a deployment has some tens.
+MOST_NODES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +30,28 @@ class Node:
     fields: Mapping[str, str]
 
     @property
+    def kind(self) -> str:
+        """receiver or enforcer; "" when its hash does not say so."""
+        return self.fields.get("kind", "")
+
+    @property
     def alive(self) -> bool:
         """Whether it wrote lately."""
         return self.silent_ms <= ALIVE_MS
+
+    def number(self, name: str, default: int = 0) -> int:
+        """A field as a number; the default when it is none."""
+        return number(self.fields.get(name), default)
 
 
 class NodeWriter:
     """Writes one daemon's hash, and notices when another daemon goes by the same name."""
 
-    def __init__(
-        self, settings: Settings, client: redis.Redis, name: str, instance: str, clock: RedisClock | None = None
-    ) -> None:
+    def __init__(self, store: Store, name: str, instance: str, clock: RedisClock | None = None) -> None:
         """`instance` tells this daemon from all others; the processes of one daemon share it. `clock` learns."""
-        self._settings = settings
-        self._client = client
-        self._key = Keys(settings.redis.prefix).node(name)
+        self._store = store
+        self._name = name
+        self._key = store.keys.node(name)
         self._instance = instance
         self._clock = clock or RedisClock()
         self._established = False
@@ -64,64 +69,61 @@ class NodeWriter:
 
         False when another daemon wrote since our last time: both have the same name, and each hides the other.
         """
-        with translated(self._settings):
-            before_s = time.monotonic()
-            seen_ms = now_ms(self._client)
-            after_s = time.monotonic()
-            self._clock.learn(seen_ms, before_s, after_s)
-            if after_s - before_s < 1.0:  # else it is not known which moment the answer is of
-                self._stepped_ms += self._steps.look(seen_ms, int(before_s * 1_000))
-            skew = ("clock_skew_ms", time.time_ns() // 1_000_000 - seen_ms)
-            rows = (*fields.items(), skew, ("seen", seen_ms), ("instance", self._instance))
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.hget(self._key, "instance")
-            pipeline.hset(self._key, items=[item for row in rows for item in row])
-            pipeline.pexpire(self._key, KEPT_MS)
-            before = pipeline.execute()[0]
+        before_s = time.monotonic()
+        seen_ms = self._store.now_ms()
+        after_s = time.monotonic()
+        self._clock.learn(seen_ms, before_s, after_s)
+        if after_s - before_s < 1.0:  # else it is not known which moment the answer is of
+            self._stepped_ms += self._steps.look(seen_ms, int(before_s * 1_000))
+        skew_ms = time.time_ns() // 1_000_000 - seen_ms
+        rows = (*fields.items(), ("clock_skew_ms", skew_ms), ("seen", seen_ms), ("instance", self._instance))
+        before, *_ = self._store.whole(
+            [
+                ("HGET", self._key, "instance"),
+                ("HSET", self._key, *(word for row in rows for word in row)),
+                ("PEXPIRE", self._key, KEPT_MS),
+            ]
+        )
+        self._store.each([("SADD", self._store.keys.nodes, self._name)])  # only an index: without it readers scan
         alone = not self._established or before is None or before == self._instance.encode()
         self._established = True
         return alone
 
 
-def read_nodes(settings: Settings, client: redis.Redis) -> list[Node]:
+def read_nodes(store: Store) -> list[Node]:
     """Every daemon of the last day, by name. StoreError when Redis fails."""
-    return NodeReader(settings, client).read()
+    names = _names(store)
+    now_ms, *hashes = store.each([("TIME",), *(("HGETALL", store.keys.node(name)) for name in names)])
+    if isinstance(now_ms, StoreError):
+        raise now_ms
+    found = []
+    for name, held in zip(names, hashes, strict=True):
+        if not isinstance(held, StoreError):  # a key of another type is no daemon's
+            fields = {text_of(field): text_of(value) for field, value in held.items()}
+            if fields:
+                silent_ms = milliseconds(now_ms) - number(fields.pop("seen", None))
+                found.append(Node(name, abs(silent_ms), fields))  # seen in the future: Redis' clock was set back
+    return found
 
 
-class NodeReader:
-    """Reads every daemon's hash, again and again; looks for new daemons once in FIND_EVERY_S."""
-
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self._settings = settings
-        self._client = client
-        self._prefix = Keys(settings.redis.prefix).node("")
-        self._names: list[str] = []
-        self._found_at = -FIND_EVERY_S
-
-    def read(self) -> list[Node]:
-        """Every daemon of the last day, by name. StoreError when Redis fails."""
-        with understood(self._settings):
-            if time.monotonic() - self._found_at >= FIND_EVERY_S:
-                self._names, self._found_at = self._find(), time.monotonic()
-            now = now_ms(self._client)
-            pipeline = self._client.pipeline(transaction=False)
-            for name in self._names:
-                pipeline.hgetall(self._prefix + name)
-            nodes = []
-            for name, held in zip(self._names, pipeline.execute() if self._names else (), strict=True):
-                fields = {_text(k): _text(v) for k, v in held.items()}
-                if fields:
-                    # Seen in the future: it was last seen before Redis' clock was set back.
-                    seen = fields.pop("seen", "")
-                    nodes.append(Node(name, abs(now - int(seen)) if seen.isdecimal() else now, fields))
-            return nodes
-
-    def _find(self) -> list[str]:
-        pattern = self._prefix.replace("[", r"\[") + "*"
-        keys = {_text(key) for key in self._client.scan_iter(match=pattern, count=10_000)}  # a scan may repeat a key
-        return sorted(key.removeprefix(self._prefix) for key in keys)
+def index_nodes(store: Store) -> None:
+    """Make the index of nodes what Redis holds: for one receiver, once a minute. StoreError when Redis fails."""
+    held = _searched(store)
+    indexed = {text_of(name) for name in store.call("SRANDMEMBER", store.keys.nodes, MOST_NODES)}
+    changes = [("SADD", store.keys.nodes, name) for name in held - indexed]
+    changes += [("SREM", store.keys.nodes, name) for name in indexed - held]
+    store.together(changes)
 
 
-def _text(reply: bytes | str) -> str:
-    """Whatever a daemon wrote: one that writes nonsense must not hide the others."""
-    return reply.decode(errors="replace") if isinstance(reply, bytes) else reply
+def _names(store: Store) -> list[str]:
+    """The names in the index. Where there is none, Redis is searched for hashes of nodes, all its keys."""
+    [known] = store.each([("SRANDMEMBER", store.keys.nodes, MOST_NODES)])
+    if isinstance(known, StoreError) or not known:
+        return sorted(_searched(store))
+    return sorted({text_of(name) for name in known})
+
+
+def _searched(store: Store) -> set[str]:
+    prefix = store.keys.node("")
+    found = {text_of(key).removeprefix(prefix) for key in store.scan(prefix.replace("[", r"\[") + "*")}
+    return set(sorted(found)[:MOST_NODES])

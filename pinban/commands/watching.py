@@ -42,7 +42,7 @@ def history(config: str | None, address: str | None, limit: int, as_json: bool) 
     """Show past bans, unbans and rooms under attack, of ADDRESS or of all, the newest last."""
     settings = load(config)
     network = Operator(settings).network(address) if address else ""
-    rows = History(settings, connect(settings, "operator", PATIENT_S)).newest(limit, network)
+    rows = History(connect(settings, "operator", PATIENT_S)).newest(limit, network)
     if as_json:
         print_json(rows)
         return
@@ -56,7 +56,7 @@ def history(config: str | None, address: str | None, limit: int, as_json: bool) 
 def watch(config: str | None, as_json: bool) -> None:
     """Print bans, unbans and rooms under attack as they happen, and what goes wrong; until Ctrl-C."""
     settings = load(config)
-    history = History(settings, connect(settings, "watch", PATIENT_S))
+    history = History(connect(settings, "watch", PATIENT_S))
     operator = Operator(settings)
     known: list[str] = []
     last = history.last()

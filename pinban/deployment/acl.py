@@ -21,18 +21,22 @@ from shared.store import Keys
 _CONNECTION = "ping select client|setname role cluster|slots"
 
 #: What a daemon writes its own hash with (shared/nodes.py).
-_NODE = "time multi exec hget hset pexpire"
+_NODE = "time multi exec hget hset pexpire sadd"
 
-#: What the scripts of the receiver do (receiver/*.lua); Redis asks for the caller's rights at each of their steps.
+#: What the scripts do (*.lua in receiver and shared); Redis asks for the caller's rights at each of their steps.
 _SCRIPTS = (
     "get set del exists incr pexpire pexpireat pttl time publish xadd hset hdel hkeys hlen pfadd pfcount"
     " zadd zrem zcard zcount zscore zrange zrevrange zrangebyscore zremrangebyscore zremrangebyrank"
 )
 
-_RECEIVER = f"{_CONNECTION} asking {_NODE} {_SCRIPTS} evalsha script|load hgetall scan info xrange xrevrange"
+_RECEIVER = (
+    f"{_CONNECTION} asking {_NODE} {_SCRIPTS} evalsha script|load hgetall scan srandmember srem info xrange xrevrange"
+)
 
 #: For people beside that: what the commands of `pinban` ask, and what one reads with redis-cli.
-_OPERATOR = f"{_RECEIVER} xlen zmscore ttl type strlen exists dbsize subscribe unsubscribe acl|whoami acl|log"
+_OPERATOR = (
+    f"{_RECEIVER} xlen smembers zscan zmscore ttl type strlen exists dbsize subscribe unsubscribe acl|whoami acl|log"
+)
 
 #: A snapshot, the channel, the node's own hash, and nothing else.
 _ENFORCER = f"{_CONNECTION} {_NODE} get zrange hgetall subscribe unsubscribe"
@@ -64,7 +68,7 @@ def file_of(prefix: str, nodes: Sequence[str], hashes: dict[str, str]) -> str:
     ]
     for user in users(nodes)[2:]:
         read = " ".join(f"%R~{key}" for key in (keys.epoch, keys.rev, keys.bans, keys.allow))
-        own = f"%RW~{keys.node(user.removeprefix('enforcer-'))}"
+        own = f"%RW~{keys.node(user.removeprefix('enforcer-'))} %W~{keys.nodes}"
         lines.append(_line(user, hashes, f"resetkeys {read} {own} resetchannels &{keys.channel}", _ENFORCER))
     return "\n".join(lines) + "\n"
 

@@ -6,25 +6,40 @@ import ipaddress
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from pinban.deployment.problems import doubts, notes, numbers, problems
+from pinban.deployment.problems import doubts, notes, problems, values
 from pinban.deployment.user import whoami
 from receiver.probes import read_paths
-from receiver.store import Counts, Doubt
+from receiver.store import Counters, Doubt
 from shared.addresses import Network, NetworkSet, counted_network, parse_network
-from shared.errors import AddressError, PinbanError
+from shared.errors import AddressError, PinbanError, StoreError
 from shared.exempt import Exemptions, names_of
-from shared.ledger import AllowList, Entry, Ledger, NewBan, read_allow
-from shared.nodes import read_nodes
+from shared.ledger import (
+    AllowList,
+    Entry,
+    Ledger,
+    NewBan,
+    Standing,
+    banned,
+    read_allow,
+    standing,
+    unreadable_entries,
+)
+from shared.nodes import Node, read_nodes
 from shared.settings import Settings
-from shared.store import PATIENT_S, Keys, check_secrets, connect, losses, now_ms, read_memory, translated, understood
+from shared.store import PATIENT_S, Command, check_secrets, connect, losses, number, read_memory, text_of
 
 Row = dict[str, Any]
 
 #: How long the resolver may take for the names of ignoreip, s; the enforcers exempt them in any case.
 _RESOLVER_S = 3.0
+
+#: Keys that Redis is asked about in one round trip.
+_PAGE = 1_000
+
+#: Odd members of one key that are named at most, and how far from each end of the bans they are looked for.
+_ODD = 20
 
 #: Rooms looked at, those with the latest wrong PINs.
 _MOST_ROOMS = 1_000
@@ -36,36 +51,22 @@ class Operator:
     def __init__(self, settings: Settings) -> None:
         check_secrets(settings)
         self._settings = settings
-        self._client = connect(settings, "operator", PATIENT_S)
-        self._keys = Keys(settings.redis.prefix)
-        self._ledger = Ledger(settings, self._client)
-        self._counts = Counts(settings, self._client)
-        self._doubt = Doubt(settings, self._client)
+        self._store = connect(settings, "operator", PATIENT_S)
+        self._keys = self._store.keys
+        self._ledger = Ledger(self._store)
+        self._counters = Counters(self._store, settings)
+        self._doubt = Doubt(self._store, settings.receiver)
         self._rules = settings.rules
 
     def status(self) -> Row:
-        """The ledger, every node, and what is wrong."""
-        with understood(self._settings):
-            now = now_ms(self._client)
-            pipeline = self._client.pipeline(transaction=False)  # a full Redis grants no MULTI, not even to read
-            pipeline.get(self._keys.epoch)
-            pipeline.get(self._keys.rev)
-            pipeline.zrange(self._keys.bans, 0, -1, withscores=True)
-            pipeline.xrevrange(self._keys.history, count=1)
-            epoch, rev, bans, last = pipeline.execute()
-            standing = sum(1 for _, until_ms in bans if until_ms > now)
-            changed = int(last[0][0].partition(b"-")[0]) if last else 0
-            ledger = {
-                "epoch": epoch.decode() if epoch else "",
-                "rev": int(rev or 0),
-                "bans": standing,
-                "unchanged_ms": max(now - changed, 0),
-            }
-        paths = read_paths(self._settings, self._client)
-        nodes = read_nodes(self._settings, self._client)
+        """The ledger, every node, and what is wrong. Cheap however many bans there are: it is asked again and again."""
+        ledger = self._ledger_now()
+        paths = read_paths(self._store)
+        nodes = read_nodes(self._store)
+        doubted = self._doubt.doubted()
         return {
             "ledger": ledger,
-            "nodes": [{"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **numbers(n.fields)} for n in nodes],
+            "nodes": [{"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **values(n)} for n in nodes],
             "hot_rooms": sorted(self._ledger.hot_rooms()),
             "log": [
                 {"rp": r.rp, "receiver": r.receiver, "silent_ms": r.silent_ms}
@@ -73,37 +74,57 @@ class Operator:
                 for r in paths
                 if any(n.name == r.rp for n in nodes)  # of names that nobody knows there may be many
             ],
-            "doubted": (doubted := self._doubt.doubted()),
-            "problems": doubts(doubted)
-            + losses(read_memory(self._settings, self._client))
-            + problems(ledger, nodes, paths),
-            "notes": notes(nodes, paths),
+            "doubted": doubted,
+            "problems": doubts(doubted) + losses(read_memory(self._store)) + problems(ledger, nodes, paths),
+            "notes": notes(nodes, paths) + self._unreadable(nodes),
         }
+
+    def _ledger_now(self) -> Row:
+        now_ms = self._store.now_ms()
+        epoch, rev, bans, last = self._store.together(  # a full Redis grants no MULTI, not even to read
+            [
+                ("GET", self._keys.epoch),
+                ("GET", self._keys.rev),
+                ("ZCOUNT", self._keys.bans, f"({now_ms}", "+inf"),
+                ("XREVRANGE", self._keys.history, "+", "-", "COUNT", 1),
+            ]
+        )
+        changed = int(last[0][0].partition(b"-")[0]) if last else 0
+        return {
+            "epoch": text_of(epoch or b""),
+            "rev": number(rev),
+            "bans": bans,
+            "unchanged_ms": max(now_ms - changed, 0),
+        }
+
+    def _unreadable(self, nodes: list[Node]) -> list[str]:
+        """What stands in keys of ours and is not what pinban writes: it hides itself, and is named here."""
+        odd = [
+            (self._keys.allow, unreadable_entries(self._store), "HDEL"),
+            (self._keys.bans, self._odd_bans(), "ZREM"),
+        ]
+        found = [
+            f"{key} holds {name[:64]!r}, which is no network and has no effect; {remove} it"
+            for key, names, remove in odd
+            for name in names[:_ODD]
+        ]
+        return found + [f"{self._keys.node(n.name)} does not say what it is; DEL it" for n in nodes if not n.kind]
+
+    def _odd_bans(self) -> list[str]:
+        """Members of the ledger's bans that are no network, as far as they are among its ends."""
+        ends = self._store.together(
+            [
+                ("ZRANGE", self._keys.bans, 0, _ODD - 1),
+                ("ZRANGE", self._keys.bans, -_ODD, -1),
+            ]
+        )
+        return sorted({text_of(member) for end in ends for member in end if _is_odd(text_of(member))})
 
     def bans(self) -> list[Row]:
         """Who is banned, the ban that lasts longest first; then who would be, if rules did not only simulate."""
-        return [
-            *self._bans(self._keys.bans, self._keys.ban, simulated=False),
-            *self._bans(self._keys.simulated, self._keys.simulation, simulated=True),
-        ]
-
-    def _bans(self, zset: str, key: Callable[[Network], str], *, simulated: bool) -> list[Row]:
-        with understood(self._settings):
-            now = now_ms(self._client)
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.zrange(zset, "+inf", f"({now}", desc=True, byscore=True, withscores=True)
-            [members] = pipeline.execute()
-            networks = [Network(member.decode()) for member, _ in members]
-            for network in networks:
-                pipeline.hgetall(key(network))
-            details = pipeline.execute()
-            return [
-                {
-                    **_ban_row(network, int(until_ms) - now, {k.decode(): v.decode() for k, v in facts.items()}),
-                    "simulated": simulated,
-                }
-                for network, (_, until_ms), facts in zip(networks, members, details, strict=True)
-            ]
+        now_ms = self._store.now_ms()
+        rows = [*standing(self._store), *standing(self._store, simulated=True)]
+        return [_ban_row(each, now_ms) for each in rows]
 
     def ban(self, address: str, bantime_ms: int, why: str) -> Row:
         """Ban an address or network; a standing ban becomes longer, never shorter."""
@@ -113,14 +134,13 @@ class Operator:
         looking.start()
         looking.join(_RESOLVER_S)
         exempt = Exemptions(self._settings, names)
-        entries, now = read_allow(self._settings, self._client)
+        entries, now = read_allow(self._store)
         exempt.learn(AllowList(entries, now, time.monotonic_ns() // 1_000_000))
         if reason := exempt(network):
             raise PinbanError(f"{network} is never banned: {reason}")
         ban = NewBan(network, bantime_ms, "manual", json.dumps({"why": why}), whoami())
         recorded = self._ledger.ban(ban, lengthen=True)
-        with translated(self._settings):
-            left_ms = recorded.until_ms - now_ms(self._client)
+        left_ms = recorded.until_ms - self._store.now_ms()
         return {"network": network, "new": recorded.new, "left_ms": left_ms, "strikes": recorded.strikes}
 
     def unban(self, address: str, why: str) -> Row:
@@ -130,16 +150,14 @@ class Operator:
         """
         network = self.network(address)
         was_banned = self._ledger.unban(network, why, whoami())
-        self._counts.forget(network, self._rules)
-        with translated(self._settings):
-            self._client.zrem(self._keys.simulated, network)
-            self._client.delete(self._keys.simulation(network))
+        self._counters.forget(network, self._rules)
+        self._store.together([("ZREM", self._keys.simulated, network), ("DEL", self._keys.simulation(network))])
         within = [] if was_banned else self._banned_around(network)
         return {"network": network, "was_banned": was_banned, "within": within}
 
     def allowed(self) -> list[Row]:
         """The central allow-list."""
-        entries, now = read_allow(self._settings, self._client)
+        entries, now = read_allow(self._store)
         return [
             {"network": e.network, "note": e.note, "left_ms": e.until_ms - now if e.until_ms else None} for e in entries
         ]
@@ -147,16 +165,12 @@ class Operator:
     def allow(self, address: str, for_ms: int | None, note: str) -> Row:
         """Put a network on the allow-list, for ever or for a while; bans that it overlaps end at once, everywhere."""
         network = self._written(address)
-        with understood(self._settings):
-            now = now_ms(self._client)
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.zrange(self._keys.bans, 0, -1)
-            banned = [Network(member.decode()) for member in pipeline.execute()[0]]
-        lift = [each for each in banned if NetworkSet((network,)).overlaps(each)]
-        entry = Entry(network, note, now + for_ms if for_ms else 0)
+        inside = NetworkSet((network,))
+        lift = [each for each in banned(self._store).networks if inside.overlaps(each)]
+        entry = Entry(network, note, self._store.now_ms() + for_ms if for_ms else 0)
         lifted, _ = self._ledger.allow(network, entry.encode(), lift, whoami())
         for each in lift:
-            self._counts.forget(each, self._rules)
+            self._counters.forget(each, self._rules)
         return {"network": network, "lifted": lifted}
 
     def disallow(self, address: str) -> Row:
@@ -173,33 +187,29 @@ class Operator:
     def counters(self) -> list[Row]:
         """Who has failed lately, the highest counts first."""
         prefix = self._keys.count(Network(""), "").partition("{")[0]
-        with understood(self._settings):
-            keys = list({bytes(key).decode() for key in self._client.scan_iter(match=f"{prefix}*", count=10_000)})
-            pipeline = self._client.pipeline(transaction=False)
-            for key in keys:
-                pipeline.get(key)
-                pipeline.pttl(key)
-            replies = pipeline.execute()
-            rows: list[Row] = []
-            for key, count, ttl_ms in zip(keys, replies[::2], replies[1::2], strict=True):
+        keys = list({text_of(key) for key in self._store.scan(f"{prefix}*")})
+        windows = {w.name: w for name, each in self._rules.items() for w in each.windows(name)}
+        rows: list[Row] = []
+        for start in range(0, len(keys), _PAGE):
+            page = keys[start : start + _PAGE]
+            commands: list[Command] = [(verb, key) for key in page for verb in ("GET", "PTTL")]
+            replies = self._store.each(commands)
+            for key, count, ttl_ms in zip(page, replies[::2], replies[1::2], strict=True):
                 network, _, rule = key.removeprefix(prefix + "{").partition("}:")
-                windows = {w.name: w for name, each in self._rules.items() for w in each.windows(name)}
-                if count is not None and rule in windows:  # else it expired meanwhile, or is of other settings
-                    facts = {"network": network, "rule": rule, "count": int(count), "ttl_ms": max(ttl_ms, 0)}
-                    rows.append({**facts, "maxretry": windows[rule].maxretry})
+                if count is None or isinstance(count, StoreError) or rule not in windows:
+                    continue  # it expired meanwhile, is of other settings, or is no counter of ours
+                facts = {"network": network, "rule": rule, "count": number(count), "ttl_ms": max(ttl_ms, 0)}
+                rows.append({**facts, "maxretry": windows[rule].maxretry})
         return sorted(rows, key=lambda row: (-row["count"], row["network"]))
 
     def rooms(self) -> list[Row]:
         """The rooms with wrong PINs lately, the most tried first."""
         keys = self._keys
-        with understood(self._settings):
-            found: Any = self._client.zrevrange(keys.rooms, 0, _MOST_ROOMS - 1)
-            rooms = [room.decode("utf-8", "replace") for room in found]
-            pipeline = self._client.pipeline(transaction=False)
-            for room in rooms:
-                pipeline.zcard(keys.room_failures(room))
-                pipeline.pfcount(keys.room_addresses(room))
-            counts = pipeline.execute()
+        rooms = [text_of(room) for room in self._store.call("ZREVRANGE", keys.rooms, 0, _MOST_ROOMS - 1)]
+        commands: list[Command] = []
+        for room in rooms:
+            commands += [("ZCARD", keys.room_failures(room)), ("PFCOUNT", keys.room_addresses(room))]
+        counts = [0 if isinstance(reply, StoreError) else int(reply) for reply in self._store.each(commands)]
         hot = self._ledger.hot_rooms()
         rows = [
             {"room": room, "failures": failures, "addresses": addresses, "hot": room in hot}
@@ -226,22 +236,29 @@ class Operator:
         around = [parse_network(str(asked.supernet(new_prefix=p))) for p in range(asked.prefixlen)]
         if not around:
             return []
-        with translated(self._settings):
-            now = now_ms(self._client)
-            until = self._client.zmscore(self._keys.bans, [str(n) for n in around])
-        return [n for n, until_ms in zip(around, until, strict=True) if until_ms is not None and until_ms > now]
+        now_ms = self._store.now_ms()
+        until = self._store.call("ZMSCORE", self._keys.bans, *around)
+        return [n for n, until_ms in zip(around, until, strict=True) if until_ms is not None and until_ms > now_ms]
 
 
-def _ban_row(network: Network, left_ms: int, facts: Mapping[str, str]) -> Row:
-    evidence: Any = json.loads(facts.get("evidence") or "[]")
+def _is_odd(member: str) -> bool:
+    try:
+        parse_network(member)
+    except AddressError:
+        return True
+    return False
+
+
+def _ban_row(ban: Standing, now_ms: int) -> Row:
     return {
-        "network": network,
-        "left_ms": left_ms,
-        "rule": facts.get("rule", ""),
-        "since_ms": int(facts.get("since", 0)),
-        "until_ms": int(facts.get("until", 0)),
-        "strikes": int(facts.get("strikes", 0)),
-        "why": evidence.get("why", "") if isinstance(evidence, dict) else "",
-        "evidence": evidence if isinstance(evidence, list) else [],
-        "by": facts.get("by", ""),
+        "network": ban.network,
+        "left_ms": ban.until_ms - now_ms,
+        "rule": ban.rule,
+        "since_ms": ban.since_ms,
+        "until_ms": ban.until_ms,
+        "strikes": ban.strikes,
+        "why": ban.why,
+        "evidence": ban.evidence,
+        "by": ban.by,
+        "simulated": ban.simulated,
     }

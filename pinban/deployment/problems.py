@@ -21,16 +21,15 @@ def problems(ledger: Mapping[str, Any], nodes: list[Node], paths: Sequence[LogPa
     """What is wrong now, worst first."""
     found = [f"{n.name} has been silent for {Milliseconds(n.silent_ms)}" for n in nodes if not n.alive]
     alive = [n for n in nodes if n.alive]
-    if not any(n.fields.get("kind") == "receiver" for n in alive):
+    if not any(n.kind == "receiver" for n in alive):
         found.append("no receiver is alive: nobody counts failures")
-    if not any(n.fields.get("kind") == "enforcer" for n in alive):
+    if not any(n.kind == "enforcer" for n in alive):
         found.append("no enforcer is alive: nobody enforces new bans")
     for node in alive:
-        fields = numbers(node.fields)
-        if fields.get("trouble"):
-            found.append(f"{node.name}: {fields['trouble']}")
-        elif fields.get("kind") == "enforcer" and _behind(fields, ledger):
-            found.append(f"{node.name} is at revision {fields.get('applied_rev')}, the ledger at {ledger['rev']}")
+        if node.fields.get("trouble"):
+            found.append(f"{node.name}: {node.fields['trouble']}")
+        elif node.kind == "enforcer" and _behind(node, ledger):
+            found.append(f"{node.name} is at revision {node.number('applied_rev', -1)}, the ledger at {ledger['rev']}")
     return found + [fault.text for fault in faults(paths, nodes)]
 
 
@@ -47,8 +46,7 @@ def notes(nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:
     """What happened since the daemons started and an operator may want to know."""
     found = []
     for node in nodes:
-        fields = numbers(node.fields)
-        if fields.get("backend") == "dry-run":
+        if node.fields.get("backend") == "dry-run":
             found.append(f"{node.name} enforces nothing: backend dry-run")
         if why := node.alive and never_answered(node, paths):
             found.append(f'{node.name}: {why}; include nginx/pinban.conf, or set enforcer.probe_url = ""')
@@ -62,20 +60,21 @@ def notes(nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:
             ("bad_events", "events on the channel that pinban cannot have written"),
             ("clock_steps", "times that Redis' clock was set: bans may have ended early"),
         ):
-            if fields.get(name, 0):
-                found.append(f"{node.name}: {fields[name]} {meaning}")
-        skew = fields.get("clock_skew_ms")
-        if node.alive and isinstance(skew, int) and abs(skew) > STEP_MS:
+            if count := node.number(name):
+                found.append(f"{node.name}: {count} {meaning}")
+        skew = node.number("clock_skew_ms")
+        if node.alive and abs(skew) > STEP_MS:
             found.append(f"{node.name}: its clock is {skew / 1_000:+.1f} s from Redis'; nothing goes by it")
     return found
 
 
-def numbers(fields: Mapping[str, str]) -> dict[str, Any]:
-    """A node's fields, numbers as such."""
-    return {k: int(v) if _NUMBER.fullmatch(v) and k != "epoch" else v for k, v in fields.items()}
+def values(node: Node) -> dict[str, Any]:
+    """A node's fields, numbers as such; `kind` is there in any case."""
+    fields = {k: int(v) if _NUMBER.fullmatch(v) and k != "epoch" else v for k, v in node.fields.items()}
+    return {"kind": "", **fields}
 
 
-def _behind(fields: Mapping[str, Any], ledger: Mapping[str, Any]) -> bool:
+def _behind(node: Node, ledger: Mapping[str, Any]) -> bool:
     if ledger["unchanged_ms"] <= SETTLED_MS:
         return False
-    return (fields.get("epoch"), fields.get("applied_rev")) != (ledger["epoch"], ledger["rev"])
+    return (node.fields.get("epoch"), node.number("applied_rev", -1)) != (ledger["epoch"], ledger["rev"])

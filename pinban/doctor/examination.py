@@ -9,16 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from pinban.deployment import Operator
 from pinban.doctor.finding import Finding
 from pinban.doctor.nginx import examine as examine_nginx
 from shared.durations import Milliseconds
-from shared.errors import DecodeError, StoreError
+from shared.errors import DecodeError, ForbiddenError, StoreError
 from shared.events import Heartbeat, decode
 from shared.settings import Settings
-from shared.store import PATIENT_S, Keys, connect, now_ms, translated
+from shared.store import PATIENT_S, Store, connect
 
 #: Where nginx keeps its configuration, unless one is named.
 NGINX = Path("/etc/nginx/nginx.conf")
@@ -43,10 +41,9 @@ def examine(settings: Settings, nginx: Path | None = None) -> Iterator[Finding]:
     if nginx is not None or NGINX.exists():
         yield from examine_nginx(nginx or NGINX)
     try:
-        client = connect(settings, "doctor", PATIENT_S)
-        with translated(settings):
-            yield from _redis(client)
-            yield _heartbeat(settings, client)
+        with connect(settings, "doctor", PATIENT_S) as store:
+            yield from _redis(store)
+            yield _heartbeat(store)
         yield from _daemons(settings)
     except StoreError as error:
         yield Finding("bad", "redis", str(error))
@@ -69,13 +66,13 @@ def _host(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _redis(client: redis.Redis) -> Iterator[Finding]:
+def _redis(store: Store) -> Iterator[Finding]:
     took = []
     for _ in range(20):
         began = time.perf_counter()
-        client.ping()
+        store.call("PING")
         took.append((time.perf_counter() - began) * 1_000)
-    skew = abs(now_ms(client) - time.time_ns() // 1_000_000)
+    skew = abs(store.now_ms() - time.time_ns() // 1_000_000)
     median = statistics.median(took)
     answers = f"answers in {median:.1f} ms (median of 20)"
     if median > _SLOW_MS:
@@ -85,8 +82,8 @@ def _redis(client: redis.Redis) -> Iterator[Finding]:
     if skew > _SKEW_MS:
         yield Finding("note", "redis", f"its clock and this host's differ by {Milliseconds(skew)}; run NTP on both")
     try:
-        facts: Any = client.info()
-    except redis.exceptions.NoPermissionError:
+        facts: Any = store.call("INFO")
+    except ForbiddenError:
         yield Finding("note", "redis", "its ACL forbids INFO: version, memory and persistence are not looked at")
         return
     version = str(facts.get("redis_version", "0"))
@@ -98,13 +95,12 @@ def _redis(client: redis.Redis) -> Iterator[Finding]:
         yield Finding("note", "redis", "appendonly is off: a restart loses bans and counters; the RPs keep their bans")
 
 
-def _heartbeat(settings: Settings, client: redis.Redis) -> Finding:
-    with client.pubsub() as channel:  # type: ignore[no-untyped-call]
-        channel.subscribe(Keys(settings.redis.prefix).channel)
+def _heartbeat(store: Store) -> Finding:
+    with store.subscribed(store.keys.channel) as channel:
         deadline = time.monotonic() + _HEARTBEAT_S
         while (left := deadline - time.monotonic()) > 0:
-            message = channel.get_message(ignore_subscribe_messages=True, timeout=left)
-            if message is not None and _is_heartbeat(message["data"]):
+            came = channel.next(left)
+            if came is not None and came[0] == "message" and _is_heartbeat(came[1]):
                 return Finding("ok", "receivers", "a heartbeat came over the channel")
     return Finding(
         "bad", "receivers", f"no heartbeat in {_HEARTBEAT_S:.0f} s: no receiver is running, or none reaches Redis"

@@ -10,15 +10,12 @@ import ssl
 import threading
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
-from typing import Any
-
-import redis
 
 from receiver.mail.messages import TOLD, message
 from shared.errors import PinbanError, StoreError
 from shared.logs import Sparingly
-from shared.settings import Mail, Settings, secret_of
-from shared.store import Keys, lua, understood
+from shared.settings import Mail, secret_of
+from shared.store import Store, text_of
 
 #: How often the history is looked at, s.
 _EVERY_S = 2.0
@@ -35,12 +32,13 @@ _log = logging.getLogger("pinban.receiver")
 class Mailer(threading.Thread):
     """Runs until told to stop."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, store: Store, mail: Mail, node: str) -> None:
         super().__init__(name="mailer", daemon=True)
-        self._settings = settings
-        self._client = client
-        self._keys = Keys(settings.redis.prefix)
-        self._mailed = client.register_script(lua("receiver.mail", "mailed"))
+        self._mail = mail
+        self._node = node
+        self._store = store
+        self._keys = store.keys
+        self._mailed = store.script("receiver.mail", "mailed")
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=60.0)
 
@@ -57,7 +55,7 @@ class Mailer(threading.Thread):
                 pass  # the maintenance says it
             except (OSError, smtplib.SMTPException, PinbanError) as error:
                 self._sparingly.warning("mail", "mail through %s failed (%s); it is tried again in %s",
-                                        self._settings.mail.server, error, self._settings.mail.every)  # fmt: skip
+                                        self._mail.server, error, self._mail.every)  # fmt: skip
             except Exception:  # noqa: BLE001  a bug here must not end the mails for good
                 _log.exception("could not mail")
 
@@ -66,27 +64,25 @@ class Mailer(threading.Thread):
 
         StoreError when Redis fails; OSError, SMTPException or SettingsError when the mail cannot be sent.
         """
-        mail, node = self._settings.mail, self._settings.receiver.node
-        with understood(self._settings):
-            last: Any = self._client.get(self._keys.mailed) or self._begin()
-            rows: Any = self._client.xrange(self._keys.history, b"(" + last, count=_BATCH)
-            if not rows:
-                return False
-            entries = [{k.decode(): v.decode("utf-8", "replace") for k, v in fields.items()} for _, fields in rows]
-            told = [entry for entry in entries if entry.get("event") in TOLD]
-            if told and not self._client.set(self._keys.mailing, node, px=int(mail.every), nx=True):
-                return False
+        mail, node = self._mail, self._node
+        last: bytes = self._store.call("GET", self._keys.mailed) or self._begin()
+        rows = self._store.call("XRANGE", self._keys.history, b"(" + last, "+", "COUNT", _BATCH)
+        if not rows:
+            return False
+        entries = [{text_of(k): text_of(v) for k, v in fields.items()} for _, fields in rows]
+        told = [entry for entry in entries if entry.get("event") in TOLD]
         if told:
+            if not self._store.call("SET", self._keys.mailing, node, "PX", int(mail.every), "NX"):
+                return False
             send(mail, message(mail, told, node), node)
-        with understood(self._settings):
-            self._mailed([self._keys.mailed], [last, rows[-1][0]])
+        self._mailed([self._keys.mailed], [last, rows[-1][0]])
         return bool(told)
 
     def _begin(self) -> bytes:
         """Where to begin: nobody wants to be told of all that happened before mail was set up."""
-        newest: Any = self._client.xrevrange(self._keys.history, count=1)
+        newest = self._store.call("XREVRANGE", self._keys.history, "+", "-", "COUNT", 1)
         begin: bytes = newest[0][0] if newest else b"0-0"
-        self._client.set(self._keys.mailed, begin, nx=True)
+        self._store.call("SET", self._keys.mailed, begin, "NX")
         return begin
 
 

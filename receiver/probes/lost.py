@@ -6,7 +6,7 @@ Judged by numbers alone: what an enforcer knows that nginx answered is compared 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,7 +93,7 @@ def decode_path(name: bytes | str, value: bytes | str, now_ms: int) -> LogPath |
 def faults(paths: Sequence[LogPath], nodes: Iterable[Node]) -> list[Fault]:
     """What is wrong with the log of each RP whose enforcer is alive and sends probes, on its way to live receivers."""
     nodes = list(nodes)  # read twice
-    receivers = {n.name for n in nodes if n.alive and n.fields.get("kind") == "receiver"}
+    receivers = {n.name for n in nodes if n.alive and n.kind == "receiver"}
     found = []
     for node in watched(nodes):
         found += _faults_of(node, [path for path in paths if path.rp == node.name], receivers)
@@ -102,16 +102,12 @@ def faults(paths: Sequence[LogPath], nodes: Iterable[Node]) -> list[Fault]:
 
 def watched(nodes: Iterable[Node]) -> list[Node]:
     """The enforcers that are alive and send probes."""
-    return [
-        node
-        for node in nodes
-        if node.alive and node.fields.get("kind") == "enforcer" and _number(node.fields, "probes_sent", -1) >= 0
-    ]
+    return [node for node in nodes if node.alive and node.kind == "enforcer" and node.number("probes_sent", -1) >= 0]
 
 
 def never_answered(node: Node, paths: Sequence[LogPath]) -> str:
     """Why nginx never answered a probe of this enforcer, or "": nobody may have told it to, so it is no fault."""
-    if _number(node.fields, "probes_sent", -1) or any(path.rp == node.name for path in paths):
+    if node.number("probes_sent", -1) or any(path.rp == node.name for path in paths):
         return ""
     return node.fields.get("probe_trouble", "")
 
@@ -142,14 +138,9 @@ def _faults_of(node: Node, paths: Sequence[LogPath], receivers: set[str]) -> lis
 
 def _behind(node: Node, path: LogPath | None) -> int:
     """How many probes nginx answered after the last one that came."""
-    sent = _number(node.fields, "probes_sent", 0)
+    sent = node.number("probes_sent")
     return sent - path.last if path and path.instance == node.fields.get("instance") else sent
 
 
 def _patience(node: Node) -> int:
-    return TOGETHER * max(_CUT, -(-_HASTE_MS // max(_number(node.fields, "probe_every_ms", 1), 1)))
-
-
-def _number(fields: Mapping[str, str], name: str, default: int) -> int:
-    text = fields.get(name, "")
-    return int(text) if text.removeprefix("-").isdecimal() else default
+    return TOGETHER * max(_CUT, -(-_HASTE_MS // max(node.number("probe_every_ms", 1), 1)))

@@ -10,15 +10,12 @@ import threading
 import time
 from collections.abc import Collection, Iterable
 
-import redis
-
 from receiver.probes.lost import WINDOW, Fault, LogPath, decode_path, faults, watched
 from receiver.spool import Spool
 from shared.logs import Sparingly
-from shared.nodes import KEPT_MS, NodeReader
+from shared.nodes import KEPT_MS, read_nodes
 from shared.probe import Probe
-from shared.settings import Settings
-from shared.store import Keys, lua, now_ms, translated, understood
+from shared.store import Store, Word
 
 #: RPs whose probes a worker holds, and paths that the ledger keeps: forged names must fill neither.
 _MOST_RPS, _MOST_PATHS = 256, 1_024
@@ -36,11 +33,10 @@ _log = logging.getLogger("pinban.receiver")
 class Probes:
     """One thread notes, another takes to Redis; while that is away a window of each RP's probes is kept and no more."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self._settings = settings
-        self._client = client
-        self._key = Keys(settings.redis.prefix).probes
-        self._script = client.register_script(lua("receiver.probes", "seen"))
+    def __init__(self, store: Store, receiver: str) -> None:
+        self._receiver = receiver
+        self._key = store.keys.probes
+        self._script = store.script("receiver.probes", "seen")
         self._lock = threading.Lock()
         self._noted: dict[str, dict[Probe, int]] = {}  #: RP -> probe -> when it came, monotonic ms; the oldest first
         self._sparingly = Sparingly(_log, every_s=60.0)
@@ -63,12 +59,11 @@ class Probes:
             del rows[:_BATCH]
 
     def _tell(self, rows: list[tuple[Probe, int]]) -> None:
-        arguments: list[str | int] = [self._settings.receiver.node, _MOST_PATHS, WINDOW, KEPT_MS]
+        arguments: list[Word] = [self._receiver, _MOST_PATHS, WINDOW, KEPT_MS]
         now = time.monotonic_ns() // 1_000_000
         for probe, came_ms in rows:
             arguments += [probe.rp, probe.instance, probe.number, probe.asked_ms, now - came_ms]
-        with translated(self._settings):
-            left_out = self._script([self._key], arguments)
+        left_out = self._script([self._key], arguments)
         if left_out:
             self._sparingly.warning("paths", "left out probes of more than %d paths; who sends them?", _MOST_PATHS)
 
@@ -87,12 +82,11 @@ class Probes:
 class Watch:
     """For the maintenance thread: takes probes to Redis; logs once what is wrong with a log path, and once its end."""
 
-    def __init__(self, settings: Settings, client: redis.Redis, probes: Probes, spool: Spool) -> None:
-        self._settings = settings
-        self._client = client
+    def __init__(self, store: Store, receiver: str, probes: Probes, spool: Spool) -> None:
+        self._store = store
+        self._receiver = receiver
         self._probes = probes
         self._spool = spool
-        self._nodes = NodeReader(settings, client)
         self._look_at = spool.made_at + _FIRST_LOOK_S
         self._standing: dict[tuple[str, str], Fault] = {}
 
@@ -102,11 +96,11 @@ class Watch:
         now = time.monotonic()
         if now >= self._look_at and self._spool.foremost():
             self._look_at = now + _LOOK_EVERY_S
-            nodes = self._nodes.read()
-            self._hear(faults(read_paths(self._settings, self._client), nodes), {n.name for n in watched(nodes)})
+            nodes = read_nodes(self._store)
+            self._hear(faults(read_paths(self._store), nodes), {n.name for n in watched(nodes)})
 
     def _hear(self, found: Iterable[Fault], rps: Collection[str]) -> None:
-        ours = ("", self._settings.receiver.node)
+        ours = ("", self._receiver)
         now = {(fault.rp, fault.receiver): fault for fault in found if fault.receiver in ours}
         for key, fault in now.items():
             if key not in self._standing or self._standing[key].kind != fault.kind:
@@ -120,11 +114,10 @@ class Watch:
         self._standing = now
 
 
-def read_paths(settings: Settings, client: redis.Redis) -> list[LogPath]:
-    """Every path of the last day, by RP and receiver. StoreError when Redis fails."""
-    with understood(settings):
-        now = now_ms(client)
-        held = client.hgetall(Keys(settings.redis.prefix).probes)
-    found = [decode_path(name, value, now) for name, value in held.items()]
+def read_paths(store: Store) -> list[LogPath]:
+    """Every log path of the last day, by RP and receiver. StoreError when Redis fails."""
+    now_ms = store.now_ms()
+    held = store.call("HGETALL", store.keys.probes)
+    found = [decode_path(name, value, now_ms) for name, value in held.items()]
     kept = [path for path in found if path is not None and path.silent_ms <= KEPT_MS]
     return sorted(kept, key=lambda path: (path.rp, path.receiver))

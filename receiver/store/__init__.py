@@ -1,11 +1,11 @@
 """What only the receiver does in Redis: counters, rooms, doubt. Each .lua lies beside its caller."""
 
-from receiver.store.counters import Counts, expired
+from receiver.store.counters import Counters, expired
 from receiver.store.doubt import Doubt
 from receiver.store.rooms import Rooms
 
 __all__ = [
-    "Counts",
+    "Counters",
     "Doubt",
     "Rooms",
     "expired",

@@ -10,7 +10,7 @@ local findtime, maxretry = tonumber(ARGV[1]), tonumber(ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - findtime)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], now + 1000, '+inf')  -- Redis' clock was set back
 local seen = {}
-for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do seen[string.match(member, '^%S+')] = true end
+for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do seen[string.match(member, '^%S*')] = true end
 for i = 4, #ARGV, 3 do
   local id, at = ARGV[i], now - tonumber(ARGV[i + 2])
   if at > now - findtime and not seen[id] then

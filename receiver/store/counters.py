@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import redis
-
 from receiver.failures import Counted, Failure
 from shared.addresses import Network
+from shared.errors import BadDataError
+from shared.logs import Sparingly
 from shared.settings import LONG, Rule, Settings, Window
-from shared.store import Keys, Script, lua, translated
+from shared.store import Store, Word, text_of
+
+_log = logging.getLogger("pinban.receiver")
 
 #: What is counted together: one address in one window of one rule.
 _Group = tuple[Network, Window]
 
 
-class Counts:
+class Counters:
     """The counters of one deployment. Every method raises StoreError and is safe to repeat."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self._settings = settings
-        self._client = client
-        self._keys = Keys(settings.redis.prefix)
-        self._count = Script(client, lua("receiver.store", "count"), keys=2)
-        self._forgive = client.register_script(lua("receiver.store", "forgive"))
-        self._reset = client.register_script(lua("receiver.store", "reset"))
-
-    def prepare(self) -> None:
-        """Have Redis know the script before it is needed."""
-        with translated(self._settings):
-            self._count.load()
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._keys = store.keys
+        self._store = store
+        self._rules = settings.rules
+        self._hot_maxretry = settings.rooms.hot_maxretry
+        self._sparingly = Sparingly(_log, every_s=10.0)
+        self._count = store.script("receiver.store", "count")
+        self._forgive = store.script("receiver.store", "forgive")
+        self._reset = store.script("receiver.store", "reset")
 
     def count(self, failures: Iterable[Failure], now_ms: int, hot: Collection[str] = ()) -> list[Counted]:
         """Count failures and tell where each address stands, in each window of each rule; one round trip.
@@ -43,31 +43,38 @@ class Counts:
             for window in self.rule(failure.rule).windows(failure.rule):
                 together.setdefault((failure.network, window), []).append(failure)
         calls = [self._call(network, window, some, now_ms, hot) for (network, window), some in together.items()]
-        with translated(self._settings):
-            replies = self._count(calls)  # what was counted already counts no second time
-        return [_counted(group, reply) for group, reply in zip(together, replies, strict=True)]
+        replies = self._count.many(calls) if calls else []  # what was counted already counts no second time
+        found = []
+        for group, call, reply in zip(together, calls, replies, strict=True):
+            told = self._repaired(group, call, reply) if isinstance(reply, BadDataError) else reply
+            found.append(_counted(group, told))
+        return found
+
+    def _repaired(self, group: _Group, call: tuple[list[str], list[Word]], why: BadDataError) -> Any:
+        """Count where a person put something else into a key of ours: it must neither stop others nor hide this one."""
+        network, window = group
+        self._sparingly.warning("data", "%s of %s held something else, deleted: %s", window.name, network, why)
+        self._store.call("DEL", *call[0])
+        return self._count(*call)
 
     def reset(self, network: Network, rules: Iterable[str], *, long: bool) -> None:
         """Count an address from zero, without `long` only in the first windows; what it did stays known."""
-        with translated(self._settings):
-            self._reset(self._names(network, rules, long=long))
+        self._reset(self._names(network, rules, long=long), ())
 
     def forget(self, network: Network, rules: Iterable[str]) -> None:
         """Know nothing of an address any more."""
-        with translated(self._settings):
-            self._client.delete(*self._names(network, rules, long=True))
+        self._store.call("DEL", *self._names(network, rules, long=True))
 
     def forgive(self, joined: Failure, most: int) -> None:
         """Take back failures of an address on the room that it has now joined, so many at most."""
         for window in self.rule(joined.rule).windows(joined.rule):
             keys = [self._keys.count(joined.network, window.name), self._keys.window(joined.network, window.name)]
             keys.append(self._keys.forgiven(joined.network, window.name, joined.id))
-            with translated(self._settings):
-                self._forgive(keys, [joined.alias, most, window.findtime_ms])
+            self._forgive(keys, [joined.alias, most, window.findtime_ms])
 
     def rule(self, name: str) -> Rule:
         """The rule of this name, or of this window's name."""
-        return self._settings.rules[name.removesuffix(LONG)]
+        return self._rules[name.removesuffix(LONG)]
 
     def _names(self, network: Network, rules: Iterable[str], *, long: bool) -> list[str]:
         names = [name for rule in rules for name in ((rule, rule + LONG) if long else (rule,))]
@@ -75,22 +82,21 @@ class Counts:
 
     def _call(
         self, network: Network, window: Window, failures: Sequence[Failure], now_ms: int, hot: Collection[str]
-    ) -> list[str | int]:
+    ) -> tuple[list[str], list[Word]]:
         tell = window.maxretry
         if window.name == "pin" and any(failure.alias in hot for failure in failures):
-            tell = min(tell, self._settings.rooms.hot_maxretry)
-        call: list[str | int] = [self._keys.count(network, window.name), self._keys.window(network, window.name)]
-        call += [window.findtime_ms, window.maxretry, tell]
+            tell = min(tell, self._hot_maxretry)
+        arguments: list[Word] = [window.findtime_ms, window.maxretry, tell]
         for failure in failures:
-            call += [failure.id, failure.evidence, max(now_ms - failure.received_ms, 0)]
-        return call
+            arguments += [failure.id, failure.evidence, max(now_ms - failure.received_ms, 0)]
+        return [self._keys.count(network, window.name), self._keys.window(network, window.name)], arguments
 
 
 def _counted(group: _Group, reply: Sequence[Any]) -> Counted:
     network, window = group
     count, *members = reply
     pairs = zip(members[::2], members[1::2], strict=True)
-    return Counted(network, window.name, int(count), tuple(f"{m.decode()} {int(float(ms))}" for m, ms in pairs))
+    return Counted(network, window.name, int(count), tuple(f"{text_of(m)} {int(float(ms))}" for m, ms in pairs))
 
 
 def expired(failures: Iterable[Failure], rules: Mapping[str, Rule], now_ms: int) -> list[bool]:

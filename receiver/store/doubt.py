@@ -8,12 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-import redis
-
 from shared.addresses import Network
 from shared.logs import Sparingly
-from shared.settings import Settings
-from shared.store import Keys, lua, now_ms, translated, understood
+from shared.settings import Receiver
+from shared.store import Store, scored, text_of
 
 _log = logging.getLogger("pinban.receiver")
 
@@ -21,52 +19,43 @@ _log = logging.getLogger("pinban.receiver")
 class Doubt:
     """The doubt of one deployment: all receivers count in Redis. Every method raises StoreError, safe to repeat."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, store: Store, settings: Receiver) -> None:
         self._settings = settings
-        self._keys = Keys(settings.redis.prefix)
-        self._weigh = client.register_script(lua("receiver.store", "weigh"))
-        self._trust = client.register_script(lua("receiver.store", "trust"))
-        self._client = client
+        self._store = store
+        self._keys = store.keys
+        self._weigh = store.script("receiver.store", "weigh")
+        self._trust = store.script("receiver.store", "trust")
         self._sparingly = Sparingly(_log, every_s=10.0)
-
-    def prepare(self) -> None:
-        """Have Redis know the script before it is needed."""
-        with translated(self._settings):
-            self._client.script_load(self._weigh.script)
 
     def trips(self, network: Network, senders: Iterable[str]) -> bool:
         """Whether a ban of the network, on the word of these senders, must not be more than simulated.
 
-        The ban counts for each of them, once a minute, and one that is doubted only is enough.
+        The ban counts for each of them, once a minute, and one that is doubted is enough.
         """
-        most, length = self._settings.receiver.doubt_above, self._settings.receiver.doubt_for
+        most, length = self._settings.doubt_above, self._settings.doubt_for
         named = sorted(set(senders))
         if not most or not named:
             return False
         keys = [self._keys.doubted, self._keys.history, *(self._keys.sender(sender) for sender in named)]
-        with translated(self._settings):
-            fresh, known = self._weigh(keys, [network, most, int(length), self._settings.receiver.node, *named])
+        fresh, known = self._weigh(keys, [network, most, int(length), self._settings.node, *named])
         for sender in fresh:
-            name = sender.decode()
+            name = text_of(sender)
             _log.error(
                 "doubt: more than %d bans in a minute on the word of %s; its lines ban nobody until it was quiet "
                 "for %s. Forged, or a botnet? `pinban bans` tells, `pinban trust %s` ends it", most, name, length, name,
             )  # fmt: skip
         if known:
             self._sparingly.say(logging.ERROR, "doubt", "doubt: %s is doubted, bans by it are simulated",
-                                b", ".join(known).decode())  # fmt: skip
+                                ", ".join(map(text_of, known)))  # fmt: skip
         return bool(fresh or known)
 
     def doubted(self) -> dict[str, int]:
         """The senders that are doubted, each with the ms until it is trusted again, if it is quiet."""
-        with understood(self._settings):
-            now = now_ms(self._client)
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.zrange(self._keys.doubted, now, "inf", byscore=True, withscores=True)
-            return {sender.decode(): int(until_ms) - now for sender, until_ms in pipeline.execute()[0]}
+        now_ms = self._store.now_ms()
+        reply = self._store.call("ZRANGE", self._keys.doubted, now_ms, "+inf", "BYSCORE", "WITHSCORES")
+        return {text_of(sender): until_ms - now_ms for sender, until_ms in scored(reply)}
 
     def trust(self, sender: str, by: str) -> bool:
-        """End the observation of a sender; False when it was trusted already."""
+        """End the doubt about a sender; False when it was trusted already."""
         keys = [self._keys.doubted, self._keys.history, self._keys.sender(sender)]
-        with translated(self._settings):
-            return bool(self._trust(keys, [sender, by]))
+        return bool(self._trust(keys, [sender, by]))

@@ -6,12 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import redis
-
 from shared.addresses import Network, NetworkSet, parse_network
 from shared.errors import AddressError
-from shared.settings import Settings
-from shared.store import Keys, understood
+from shared.store import Store, milliseconds, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +26,26 @@ class Entry:
 
 def decode_entries(stored: Mapping[bytes, bytes], now: int) -> list[Entry]:
     """The entries that hold at `now`, ms of Redis TIME. What cannot be read allows nothing."""
-    entries = []
-    for member, facts in stored.items():
-        try:
-            network = parse_network(member.decode("ascii"))
-            known = json.loads(facts)
-            note = str(known.get("note", "")).encode("utf-8", "replace").decode()  # a lone surrogate cannot be shown
-            entry = Entry(network, note, int(known.get("until", 0)))
-        except (AddressError, ValueError, AttributeError, TypeError, OverflowError, RecursionError):
-            continue
-        if not entry.until_ms or entry.until_ms > now:
-            entries.append(entry)
+    found = (decode_entry(member, facts) for member, facts in stored.items())
+    entries = (entry for entry in found if entry is not None and (not entry.until_ms or entry.until_ms > now))
     return sorted(entries, key=lambda entry: entry.network)
+
+
+def decode_entry(member: bytes, facts: bytes) -> Entry | None:
+    """One field of the hash; None for what pinban cannot have written."""
+    try:
+        network = parse_network(member.decode("ascii"))
+        known = json.loads(facts)
+        note = str(known.get("note", "")).encode("utf-8", "replace").decode()  # a lone surrogate cannot be shown
+        return Entry(network, note, int(known.get("until", 0)))
+    except (AddressError, ValueError, AttributeError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def unreadable_entries(store: Store) -> list[str]:
+    """The members of the list that allow nothing, because pinban cannot read them. StoreError when Redis fails."""
+    stored: dict[bytes, bytes] = store.call("HGETALL", store.keys.allow)
+    return sorted(text_of(member) for member, facts in stored.items() if decode_entry(member, facts) is None)
 
 
 class AllowList:
@@ -61,12 +66,8 @@ class AllowList:
         return self._networks.overlaps(network)
 
 
-def read_allow(settings: Settings, client: redis.Redis) -> tuple[list[Entry], int]:
+def read_allow(store: Store) -> tuple[list[Entry], int]:
     """The entries, and the Redis TIME of reading them, ms. StoreError when Redis fails."""
-    with understood(settings):
-        pipeline = client.pipeline(transaction=False)
-        pipeline.time()
-        pipeline.hgetall(Keys(settings.redis.prefix).allow)
-        (seconds, microseconds), stored = pipeline.execute()
-        now = int(seconds) * 1_000 + int(microseconds) // 1_000
-        return decode_entries(stored, now), now
+    time, stored = store.together([("TIME",), ("HGETALL", store.keys.allow)])
+    now_ms = milliseconds(time)
+    return decode_entries(stored, now_ms), now_ms

@@ -1,4 +1,4 @@
-"""Writing the ledger in Redis: bans, unbans, heartbeats. Each is one script, so each happens whole or not at all."""
+"""Every change of the ledger in Redis, one script each, so that each happens whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import redis
-
 from shared.addresses import Network, NetworkSet
 from shared.ledger.allow import read_allow
-from shared.settings import Settings
-from shared.store import Keys, lua, now_ms, translated, understood
+from shared.store import Store
 
 #: A heartbeat silences the other receivers for this long, ms. They ask every second, so heartbeats come every two.
 HEARTBEAT_MARK_MS = 1_500
@@ -45,21 +42,14 @@ class Recorded:
 class Ledger:
     """The ledger of one deployment. Every method raises StoreError and is safe to repeat."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self._settings = settings
-        self._client = client
-        self._keys = Keys(settings.redis.prefix)
-        self._ban = client.register_script(_publishing(lua("shared.ledger", "ban")))
-        self._unban = client.register_script(_publishing(lua("shared.ledger", "unban")))
-        self._heartbeat = client.register_script(_publishing(lua("shared.ledger", "heartbeat")))
-        self._allow = client.register_script(_publishing(lua("shared.ledger", "allow")))
-        self._heat = client.register_script(_publishing(lua("shared.ledger", "heat")))
-
-    def prepare(self) -> None:
-        """Have Redis know the scripts before they are needed."""
-        with translated(self._settings):
-            for script in (self._ban, self._unban, self._heartbeat, self._heat):
-                self._client.script_load(script.script)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._keys = store.keys
+        self._ban = store.script("shared.ledger", "epoch", "ban")
+        self._unban = store.script("shared.ledger", "epoch", "unban")
+        self._heartbeat = store.script("shared.ledger", "epoch", "heartbeat")
+        self._allow = store.script("shared.ledger", "epoch", "allow")
+        self._heat = store.script("shared.ledger", "epoch", "heat")
 
     def ban(self, ban: NewBan, *, lengthen: bool = False) -> Recorded:
         """Ban a network from now on. A standing ban stays as it is, or becomes longer if asked, never shorter."""
@@ -70,43 +60,37 @@ class Ledger:
             mode = "simulate"
         facts: list[str | int] = [ban.network, ban.bantime_ms, ban.rule, ban.evidence, ban.by]
         rest: list[str | int] = [self._keys.channel, _epoch(), ban.strikes_kept_ms, mode]
-        with translated(self._settings):
-            new, until_ms, strikes = self._ban(keys, facts + rest)
+        new, until_ms, strikes = self._ban(keys, facts + rest)
         return Recorded(bool(new), int(until_ms), int(strikes))
 
     def is_allowed(self, network: Network) -> bool:
         """Whether the central allow-list, as it is now, has the network or a part of it."""
-        entries, _ = read_allow(self._settings, self._client)
+        entries, _ = read_allow(self._store)
         return bool(entries) and NetworkSet(entry.network for entry in entries).overlaps(network)
 
     def strikes(self, network: Network) -> int:
-        """How often the network was banned before, as far as that is remembered."""
-        with understood(self._settings):
-            return int(self._client.get(self._keys.strikes(network)) or 0)
+        """How often the network was banned before, as far as that is remembered; 0 when the key holds no number."""
+        held = self._store.call("GET", self._keys.strikes(network)) or b"0"
+        return int(held) if held.isdigit() and len(held) < 10 else 0
 
     def unban(self, network: Network, why: str, by: str) -> bool:
         """End the network's ban, on every RP; False when the ledger had none."""
-        with translated(self._settings):
-            return bool(self._unban(self._ledger_keys(network), [network, why, by, self._keys.channel, _epoch()]))
+        return bool(self._unban(self._ledger_keys(network), [network, why, by, self._keys.channel, _epoch()]))
 
     def heartbeat(self, by: str) -> bool:
         """Publish a heartbeat if one is due; whether this call was the one that did."""
         keys = [self._keys.heartbeat, self._keys.epoch, self._keys.rev, self._keys.bans]
-        with translated(self._settings):
-            return bool(self._heartbeat(keys, [by, HEARTBEAT_MARK_MS, self._keys.channel, _epoch()]))
+        return bool(self._heartbeat(keys, [by, HEARTBEAT_MARK_MS, self._keys.channel, _epoch()]))
 
     def heat(self, room: str, for_ms: int, failures: int, addresses: int, by: str) -> bool:
         """Declare a room hot; False when it was already."""
         keys = [self._keys.hot, self._keys.epoch, self._keys.rev, self._keys.history]
-        with translated(self._settings):
-            return bool(self._heat(keys, [room, for_ms, failures, addresses, by, self._keys.channel, _epoch()]))
+        return bool(self._heat(keys, [room, for_ms, failures, addresses, by, self._keys.channel, _epoch()]))
 
     def hot_rooms(self) -> frozenset[str]:
         """The rooms that are hot now."""
-        with understood(self._settings):
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.zrange(self._keys.hot, now_ms(self._client), "inf", byscore=True)
-            return frozenset(room.decode() for room in pipeline.execute()[0])
+        rooms = self._store.call("ZRANGE", self._keys.hot, self._store.now_ms(), "+inf", "BYSCORE")
+        return frozenset(room.decode("utf-8", "replace") for room in rooms)
 
     def allow(self, network: Network, entry: str, lift: Sequence[Network], by: str) -> tuple[int, bool]:
         """Put a network on the allow-list, or take it off with an empty entry.
@@ -116,18 +100,12 @@ class Ledger:
         keys = [self._keys.bans, self._keys.allow, self._keys.rev, self._keys.epoch, self._keys.history]
         for banned in lift:
             keys += [self._keys.ban(banned), self._keys.strikes(banned)]
-        with translated(self._settings):
-            lifted, changed = self._allow(keys, [network, entry, by, self._keys.channel, _epoch(), *lift])
+        lifted, changed = self._allow(keys, [network, entry, by, self._keys.channel, _epoch(), *lift])
         return int(lifted), bool(changed)
 
     def _ledger_keys(self, network: Network) -> list[str]:
         keys = self._keys
         return [keys.bans, keys.ban(network), keys.strikes(network), keys.rev, keys.epoch, keys.history]
-
-
-def _publishing(script: str) -> str:
-    """The text of a script that publishes."""
-    return lua("shared.ledger", "epoch") + script
 
 
 def _epoch() -> str:

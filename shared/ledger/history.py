@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
-import redis
-
 from shared.durations import Milliseconds
-from shared.settings import Settings
-from shared.store import Keys, understood
+from shared.store import Store, number, text_of
 
 Row = dict[str, Any]
 
@@ -20,60 +18,60 @@ _PAGE = 1_000
 class History:
     """The history of one deployment. Every method raises StoreError when Redis fails."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self._settings = settings
-        self._client = client
-        self._key = Keys(settings.redis.prefix).history
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._key = store.keys.history
 
     def newest(self, limit: int, network: str = "") -> list[Row]:
         """The newest entries, of one network if it is named, oldest first."""
         found: list[Row] = []
         before = "+"
-        with understood(self._settings):
-            while len(found) < limit:
-                page: Any = self._client.xrevrange(self._key, max=before, count=_PAGE)
-                if not page:
-                    break
-                found += [row for row in map(_row, page) if not network or row.get("network") == network]
-                before = f"({page[-1][0].decode()}"
+        while len(found) < limit:
+            page = self._store.call("XREVRANGE", self._key, before, "-", "COUNT", _PAGE)
+            if not page:
+                break
+            found += [row for row in map(_row, page) if not network or row.get("network") == network]
+            before = f"({page[-1][0].decode()}"
         return found[:limit][::-1]
 
     def last(self) -> str:
         """The id of the newest entry, to ask `since` with."""
-        with understood(self._settings):
-            newest: Any = self._client.xrevrange(self._key, count=1)
-            return str(newest[0][0].decode()) if newest else "0-0"
+        newest = self._store.call("XREVRANGE", self._key, "+", "-", "COUNT", 1)
+        return str(newest[0][0].decode()) if newest else "0-0"
 
     def since(self, id_: str) -> list[Row]:
         """The entries after the one of this id, oldest first."""
-        with understood(self._settings):
-            page: Any = self._client.xrange(self._key, min=f"({id_}", count=_PAGE)
-            return [_row(entry) for entry in page]
+        return [_row(entry) for entry in self._store.call("XRANGE", self._key, f"({id_}", "+", "COUNT", _PAGE)]
 
 
 def sentence(row: Row) -> str:
-    """What happened, in one line without its time."""
-    by = f", by {row['by']}" if row.get("by") else ""
-    match row["event"]:
-        case "ban" | "simulated":
-            done = "banned" if row["event"] == "ban" else "would ban (simulated)"
-            length = Milliseconds(row["bantime_ms"])
-            return f"{done} {row['network']} for {length}, rule {row['rule']}{_because(row)}{by}"
-        case "unban":
-            return f"unbanned {row['network']}{_because(row)}{by}"
-        case "hot":
-            counts = f"{row.get('failures')} wrong PINs from {row.get('addresses')} addresses"
-            return f"room {row.get('room')} is under attack: {counts}{by}"
-        case "doubt":
-            return f"only doubts {row.get('sender')}: more than {row.get('most')} bans in a minute on its word{by}"
-        case "trust":
-            return f"trusts {row.get('sender')} again{by}"
-        case "allow":
-            return f"allowed {row['network']}{_because(row)}{by}"
-        case "disallow":
-            return f"took {row['network']} off the allow-list{by}"
-    rest = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("id", "at_ms", "event", "by", "evidence"))
-    return f"{row['event']}: {rest}{by}"
+    """What happened, in one line without its time. An entry that lacks a field, as pinban writes none, says so."""
+    try:
+        return _SENTENCES[row["event"]](row) + (f", by {row['by']}" if row.get("by") else "")
+    except KeyError as missing:
+        rest = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("id", "at_ms", "event"))
+        why = f"an entry without {missing}" if row["event"] in _SENTENCES else row["event"] or "an entry of nobody"
+        return f"{why}: {rest}"
+
+
+def _banned(row: Row) -> str:
+    done = "would ban (simulated)" if row["event"] == "simulated" else "banned"
+    return f"{done} {row['network']} for {Milliseconds(row['bantime_ms'])}, rule {row['rule']}{_because(row)}"
+
+
+#: What each event is told as.
+_SENTENCES: dict[str, Callable[[Row], str]] = {
+    "ban": _banned,
+    "simulated": _banned,
+    "unban": lambda row: f"unbanned {row['network']}{_because(row)}",
+    "hot": lambda row: (
+        f"room {row['room']} is under attack: {row['failures']} wrong PINs from {row['addresses']} addresses"
+    ),
+    "doubt": lambda row: f"doubts {row['sender']}: more than {row['most']} bans in a minute on its word",
+    "trust": lambda row: f"trusts {row['sender']} again",
+    "allow": lambda row: f"allowed {row['network']}{_because(row)}",
+    "disallow": lambda row: f"took {row['network']} off the allow-list",
+}
 
 
 def _because(row: Row) -> str:
@@ -86,13 +84,11 @@ def _because(row: Row) -> str:
 def _row(entry: Any) -> Row:
     id_, fields = entry
     row: Row = {"id": id_.decode(), "at_ms": int(id_.partition(b"-")[0])}
-    row |= {name.decode(): value.decode("utf-8", "replace") for name, value in fields.items()}
+    row |= {text_of(name): text_of(value) for name, value in fields.items()}
     row.setdefault("event", "")
     for name in ("until", "bantime"):
         if name in row:
-            row[f"{name}_ms"] = int(row.pop(name))
-    if "until_ms" in row:  # an entry of before may lack its bantime; Redis reads its clock for an id a moment later
-        row.setdefault("bantime_ms", row["until_ms"] - row["at_ms"])
+            row[f"{name}_ms"] = number(row.pop(name))
     for name in ("evidence", "facts"):
         found = _json(row.pop(name)) if name in row else None
         if isinstance(found, list):
@@ -105,5 +101,5 @@ def _row(entry: Any) -> Row:
 def _json(text: str) -> Any:
     try:
         return json.loads(text or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

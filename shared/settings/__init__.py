@@ -1,7 +1,7 @@
 """What can be set: declared (schema, rules) -> read from file and environment (load) -> values. Speaks to nobody."""
 
 from shared.settings.reading import DEFAULT_FILE, load, password_of, secret_of
-from shared.settings.rules import BUILT_IN, LONG, Rule, Window
+from shared.settings.rules import BUILT_IN, LONG, Rooms, Rule, Window
 from shared.settings.schema import Endpoint, Mail, Receiver, Redis, Settings, parse_endpoint, parse_ignored
 from shared.settings.servers import Address, Servers, parse_servers
 
@@ -14,6 +14,7 @@ __all__ = [
     "Mail",
     "Receiver",
     "Redis",
+    "Rooms",
     "Rule",
     "Servers",
     "Settings",

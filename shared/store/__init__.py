@@ -1,25 +1,28 @@
-"""The connection to Redis: one server, sentinels or a cluster; TLS; the names of all keys. Knows no verb of ours."""
+"""Redis: one server, sentinels or a cluster; TLS; errors with remedies; names of keys. Knows no verb of ours."""
 
-from shared.store.connection import HASTY_S, PATIENT_S, connect, lua, now_ms, translated, understood
+from shared.store.connection import HASTY_S, PATIENT_S, connect
 from shared.store.keys import Keys
 from shared.store.memory import losses, read_memory
-from shared.store.scripts import Script
-from shared.store.sentinel import ASK_EVERY_S, left_behind
+from shared.store.sentinel import ASK_EVERY_S
+from shared.store.store import Command, Script, Store, Subscription, Word, milliseconds, number, scored, text_of
 from shared.store.tls import check_secrets
 
 __all__ = [
     "ASK_EVERY_S",
     "HASTY_S",
     "PATIENT_S",
+    "Command",
     "Keys",
     "Script",
+    "Store",
+    "Subscription",
+    "Word",
     "check_secrets",
     "connect",
-    "left_behind",
     "losses",
-    "lua",
-    "now_ms",
+    "milliseconds",
+    "number",
     "read_memory",
-    "translated",
-    "understood",
+    "scored",
+    "text_of",
 ]

@@ -46,7 +46,8 @@ class Cluster(redis.Redis):
         self._options = options
         self._home = key_slot(home.encode())
         self._nodes: dict[Address, redis.Redis] = {}
-        self._ask: list[Address] = list(seeds)  #: who may know the map, whoever failed last at the end
+        self._seeds = tuple(seeds)
+        self._ask: list[Address] = list(seeds)  #: nodes that may know the map; one that failed is asked last
         self._map: dict[int, Address] = {}  #: slot -> its master; empty when it has to be learned
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -190,9 +191,15 @@ class Cluster(redis.Redis):
             if self._home in found:
                 self._map = found
                 nodes = [_address(node, address) for row in rows for node in row[2:]]
-                self._ask = list(dict.fromkeys((address, *nodes, *self._ask)))
+                self._ask = list(dict.fromkeys((address, *nodes, *self._seeds)))
+                self._forget({address, *nodes, *self._seeds})
                 return
         raise failed
+
+    def _forget(self, known: set[Address]) -> None:
+        """Close the connections to nodes that have left the cluster."""
+        for address in self._nodes.keys() - known:
+            self._nodes.pop(address).close()
 
     def _doubt(self, address: Address) -> None:
         """A node failed: learn the map anew, from others first."""

@@ -123,6 +123,11 @@ class Keys:
         return f"{{{self.prefix}}}:node:{name}"
 
     @property
+    def nodes(self) -> str:
+        """Set: the names of all daemons, so that nobody has to search all keys for them."""
+        return f"{{{self.prefix}}}:nodes"
+
+    @property
     def channel(self) -> str:
         """Channel of the events. Pub/sub knows no database numbers, so the prefix keeps deployments apart."""
         return f"{self.prefix}:events"

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import redis
-
-from shared.settings import Settings
-from shared.store.connection import translated
+from shared.errors import ForbiddenError
+from shared.store.store import Store
 
 #: From this share of maxmemory on an operator should know.
 _NEARLY_FULL = 0.9
 
 
-def read_memory(settings: Settings, client: redis.Redis) -> Mapping[str, Any]:
+def read_memory(store: Store) -> Mapping[str, Any]:
     """The section `memory` of INFO; empty when an ACL forbids to ask. StoreError when Redis fails."""
-    with translated(settings):
-        try:
-            facts: Mapping[str, Any] = client.info("memory")
-        except redis.exceptions.NoPermissionError:
-            return {}
+    try:
+        facts: Mapping[str, Any] = store.call("INFO", "memory")
+    except ForbiddenError:
+        return {}
     return facts
 
 

@@ -13,6 +13,7 @@ from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import connect
+from shared.store.store import Store
 from tests.lab.accounts import totals
 from tests.lab.daemons import Receiver
 from tests.lab.datagrams import failure
@@ -36,8 +37,8 @@ GRACE_S = 1.0
 def ledger_writer(server: RedisServer) -> Iterator[Ledger]:
     """A ledger to write to, by the unix socket: no fault of the network is in the way."""
     settings = Settings(redis=Redis(url=f"unix://{server.socket}"))
-    with connect(settings, "test", 2.0) as client:
-        yield Ledger(settings, client)
+    with connect(settings, "test", 2.0).client as client:
+        yield Ledger(Store(client))
 
 
 def ban(ledger: Ledger, address: str, ms: int = 600_000) -> None:

@@ -75,7 +75,7 @@ class Duty:
 
     def client(self) -> redis.Redis:
         """What our daemons use. Connects from inside: use it within `namespace.call`."""
-        return connect(self._settings, "test", 5.0)
+        return connect(self._settings, "test", 5.0).client
 
     def node(self, name: str) -> dict[str, str]:
         """The hash that a daemon writes about itself; empty while Redis does not answer."""

@@ -63,6 +63,7 @@ class RedisServer:
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 1),
+            protocol=2,  # as pinban speaks
             username=self._login[0] if self._login else None,
             password=self._login[1] if self._login else None,
         )

@@ -17,6 +17,7 @@ from shared.addresses import Network
 from shared.ledger.changes import Ledger
 from shared.settings.schema import Redis, Settings
 from shared.store.keys import Keys
+from shared.store.store import Store
 from tests.lab.redis_server import RedisServer
 
 KEYS = Keys()
@@ -104,4 +105,4 @@ def run(server: RedisServer, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def ledger(settings: Settings, client: redis.Redis) -> Ledger:
-    return Ledger(settings, client)
+    return Ledger(Store(client))

@@ -13,8 +13,6 @@ import msgspec
 from receiver.counting import Counter
 from receiver.failures import Failure, pack
 from receiver.spool.slots import Spool
-from receiver.store.counters import Counts
-from receiver.store.doubt import Doubt
 from receiver.store.rooms import Rooms
 from shared.addresses import Network
 from shared.durations import Milliseconds
@@ -24,6 +22,7 @@ from shared.settings.rules import Rule
 from shared.settings.schema import Settings
 from shared.store.connection import HASTY_S, connect
 from tests.lab.process import wait_until
+from tests.parts import parts_of
 
 _numbers = itertools.count()
 
@@ -90,18 +89,15 @@ class Counting:
 def counting(settings: Settings) -> Iterator[Counting]:
     """A counter that runs inside the block, with a connection of its own."""
     spool = Spool(1)
-    with connect(settings, "test", HASTY_S) as client:
-        ledger = Ledger(settings, client)
-        rooms = Rooms(settings, client, ledger)
-        doubt = Doubt(settings, client)
-        counter = Counter(settings, spool, Counts(settings, client), ledger, rooms, doubt)
-        counter.adopt(spool.slots[0], own=True)
-        counter.start()
+    counter = parts_of(settings, spool).counter
+    counter.adopt(spool.slots[0], own=True)
+    counter.start()
+    with connect(settings, "test", HASTY_S) as store:
         try:
-            yield Counting(settings, counter, spool, rooms, ledger)
+            yield Counting(settings, counter, spool, counter.rooms, Ledger(store))
         finally:
             counter.finish(within_s=5)
-        assert not counter.is_alive()
+    assert not counter.is_alive()
 
 
 def _lengths(kind: type[msgspec.Struct], facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from shared.addresses import Network
 from shared.exempt.exemptions import Exemptions
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
-from shared.store.connection import now_ms
+from shared.store.store import Store
 from tests.lab.daemons import to_toml
 from tests.lab.datagrams import failure as datagram
 from tests.lab.loopback import addresses
@@ -66,7 +66,7 @@ def said(result: Result, code: int = 0) -> str:
 
 def ban(settings: Settings, client: redis.Redis, *networks: Network) -> None:
     for network in networks:
-        Ledger(settings, client).ban(NewBan(network, 600_000, "pin", "[]", "rx1"))
+        Ledger(Store(client)).ban(NewBan(network, 600_000, "pin", "[]", "rx1"))
 
 
 def banned(client: redis.Redis) -> set[str]:
@@ -136,7 +136,7 @@ def test_an_operator_cannot_ban_what_is_allowed(run: Run, client: redis.Redis, a
 
 
 def test_what_once_was_allowed_can_be_banned(run: Run, client: redis.Redis) -> None:
-    client.hset(KEYS.allow, A, json.dumps({"note": "", "until": now_ms(client) - 1}))
+    client.hset(KEYS.allow, A, json.dumps({"note": "", "until": Store(client).now_ms() - 1}))
     assert as_json(run("allow", "--json")) == []
     assert run("ban", A).exit_code == 0
 
@@ -162,7 +162,7 @@ def proxy(settings: Settings, client: redis.Redis) -> Iterator[DryRunFirewall]:
     firewall, exempt = DryRunFirewall(), Exemptions(settings)
     agent = Agent(firewall, exempt, exempt.learn)
     agent.arm()
-    Ledger(settings, client).heartbeat("rx1")
+    Ledger(Store(client)).heartbeat("rx1")
     follower = Follower(settings, agent)
     follower.start()
     wait_until(lambda: not follower.trouble, "it follows")
@@ -258,7 +258,7 @@ def test_a_receiver_counts_an_allowed_address_for_two_seconds_at_most(
         """How long it counts on when the network is allowed, and ignores it on when it is not, ms."""
         before = outcome(client, "ignored")
         assert run("allow", "203.0.113.0/29").exit_code == 0
-        allowed_at = now_ms(client)
+        allowed_at = Store(client).now_ms()
         wait_until(partial(ignores, before), "it ignores")
         counted_on = window()[-1][1] - allowed_at
         assert run("allow", "203.0.113.0/29", "--remove").exit_code == 0

@@ -17,7 +17,7 @@ from enforcer.follower import Follower
 from enforcer.snapshot import read_snapshot
 from pinban.deployment.operator import Operator
 from receiver.failures import Failure
-from receiver.store.counters import Counts
+from receiver.store.counters import Counters
 from receiver.store.rooms import Rooms
 from shared.addresses import Network
 from shared.errors import StoreError
@@ -25,8 +25,9 @@ from shared.exempt.exemptions import Exemptions
 from shared.ledger.changes import Ledger, NewBan
 from shared.nodes import NodeWriter, read_nodes
 from shared.settings.schema import Redis, Settings
-from shared.store.connection import HASTY_S, PATIENT_S, connect, now_ms, translated
+from shared.store.connection import HASTY_S, PATIENT_S, connect
 from shared.store.keys import Keys
+from shared.store.store import Store
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.loopback import addresses
 from tests.lab.process import wait_until
@@ -55,7 +56,7 @@ def settings(site: Cluster) -> Settings:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[redis.Redis]:
-    with connect(settings, "test", PATIENT_S) as client:
+    with connect(settings, "test", PATIENT_S).client as client:
         yield client
 
 
@@ -64,7 +65,7 @@ def to(url: str) -> Settings:
 
 
 def count(settings: Settings, client: redis.Redis, some: list[Failure]) -> dict[Network, int]:
-    counted = Counts(settings, client).count(some, time.monotonic_ns() // 1_000_000)
+    counted = Counters(Store(client), settings).count(some, time.monotonic_ns() // 1_000_000)
     return {each.network: each.count for each in counted}
 
 
@@ -87,9 +88,9 @@ def test_counters_lie_on_every_node_and_are_counted_in_one_go(
 def test_scripts_that_a_node_has_forgotten_are_loaded_again(
     site: Cluster, settings: Settings, client: redis.Redis
 ) -> None:
-    counts, ledger = Counts(settings, client), Ledger(settings, client)
-    counts.prepare()
-    ledger.prepare()
+    store = Store(client)
+    counts, ledger = Counters(store, settings), Ledger(store)
+    store.prepare()
     for host in site.servers:
         site.ask(host, "SCRIPT", "FLUSH")
     assert count(settings, client, [failure(network) for network in NETWORKS]) == dict.fromkeys(NETWORKS, 1)
@@ -107,16 +108,16 @@ def test_the_ledger_is_one_and_an_operator_sees_all_of_it(settings: Settings, cl
     assert [row["network"] for row in operator.bans()] == [A]
     operator.allow("198.51.100.0/24", None, "")
     assert [row["network"] for row in operator.allowed()] == ["198.51.100.0/24"]
-    assert NodeWriter(settings, client, "rp1", "i").write({"kind": "enforcer"})
-    assert [node.name for node in read_nodes(settings, client)] == ["rp1"]
-    snapshot = read_snapshot(settings, client)
+    assert NodeWriter(Store(client), "rp1", "i").write({"kind": "enforcer"})
+    assert [node.name for node in read_nodes(Store(client))] == ["rp1"]
+    snapshot = read_snapshot(Store(client))
     assert (set(dict(snapshot.bans)), snapshot.stamp.rev) == ({A}, 4)
     assert operator.status()["ledger"]["rev"] == 4
 
 
 def test_rooms_are_watched(settings: Settings, client: redis.Redis) -> None:
-    ledger = Ledger(settings, client)
-    rooms = Rooms(settings, client, ledger)
+    ledger = Ledger(Store(client))
+    rooms = Rooms(Store(client), settings.rooms, ledger, "rx1")
     limits = settings.rooms
     crowd = [Network(f"10.0.{n // 200}.{n % 200 + 1}") for n in range(max(limits.failures, limits.addresses) + 1)]
     rooms.note([failure(network, alias="meet") for network in crowd], time.monotonic_ns() // 1_000_000)
@@ -134,13 +135,13 @@ def test_a_slot_that_has_moved_is_found(site: Cluster, settings: Settings, clien
 def test_a_transaction_finds_the_ledger_where_it_has_moved(
     site: Cluster, settings: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Ledger(settings, client).ban(NewBan(A, 600_000, "pin", "[]", "rx1"))
-    Ledger(settings, client).ban(NewBan(B, 500_000, "pin", "[]", "rx1"))
+    Ledger(Store(client)).ban(NewBan(A, 600_000, "pin", "[]", "rx1"))
+    Ledger(Store(client)).ban(NewBan(B, 500_000, "pin", "[]", "rx1"))
     slot = site.slot(KEYS.rev)
     site.move(slot, site.another(slot))
-    assert set(dict(read_snapshot(settings, client).bans)) == {A, B}
+    assert set(dict(read_snapshot(Store(client)).bans)) == {A, B}
     monkeypatch.setattr(reading, "PAGE", 1)
-    assert set(dict(read_snapshot(settings, client).bans)) == {A, B}, "in pages too"
+    assert set(dict(read_snapshot(Store(client)).bans)) == {A, B}, "in pages too"
 
 
 def test_keys_of_a_slot_under_way_are_found_where_they_are(
@@ -183,8 +184,8 @@ def test_a_ban_follows_its_ledger_to_another_node(site: Cluster, settings: Setti
     agent = Agent(firewall, Exemptions(settings))
     agent.arm()
     follower = Follower(settings, agent)
-    with connect(settings, "test", PATIENT_S) as client:
-        ledger = Ledger(settings, client)
+    with connect(settings, "test", PATIENT_S).client as client:
+        ledger = Ledger(Store(client))
         ledger.ban(NewBan(A, 600_000, "pin", "[]", "rx1"))
         follower.start()
         wait_until(lambda: A in firewall.bans(), "it follows")
@@ -206,7 +207,7 @@ def test_a_frozen_node_delays_by_its_timeout_and_is_asked_last(site: Cluster, se
     elsewhere = [n for n, slot in zip(NETWORKS, slots, strict=True) if site.holder(slot) != first]
     if site.holder(site.slot(KEYS.rev)) == first:
         site.move(site.slot(KEYS.rev), others[0])
-    with connect(settings, "test", timeout_s := 1.0) as client:
+    with connect(settings, "test", timeout_s := 1.0).client as client:
         frozen.freeze()
         try:
             began = time.monotonic()
@@ -232,10 +233,9 @@ def test_what_is_no_cluster_and_what_is_not_there_are_told_in_one_line(tmp_path:
             settings = to(f"cluster://{host}:{port}")
             with (
                 pytest.raises(StoreError) as caught,
-                connect(settings, "test", HASTY_S) as client,
-                translated(settings),
+                connect(settings, "test", HASTY_S) as store,
             ):
-                now_ms(client)
+                store.now_ms()
             assert why in str(caught.value)
             assert "\n" not in str(caught.value)
     finally:

@@ -10,13 +10,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from receiver.failures import Counted, Failure
-from receiver.store.counters import Counts
+from receiver.store.counters import Counters
 from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.errors import StoreError
 from shared.settings.rules import Rule
 from shared.settings.schema import Settings
-from shared.store.connection import now_ms
+from shared.store.keys import Keys
+from shared.store.store import Store
 from tests.redis.conftest import KEYS, members
 
 A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
@@ -29,8 +29,8 @@ EDGE_MS = 4_000
 
 
 @pytest.fixture
-def counts(settings: Settings, client: redis.Redis) -> Counts:
-    return Counts(settings, client)
+def counts(settings: Settings, client: redis.Redis) -> Counters:
+    return Counters(Store(client), settings)
 
 
 def failure(id_: str, network: Network = A, age_ms: int = 0, alias: str = "meet") -> Failure:
@@ -42,46 +42,45 @@ def window(client: redis.Redis) -> list[tuple[str, int]]:
     return [(member.split(" ")[0], at) for member, at in members(client, KEYS.window(A, "pin"))]
 
 
-def count(counts: Counts, *failures: Failure) -> int:
+def count(counts: Counters, *failures: Failure) -> int:
     [counted] = counts.count(failures, NOW_MS)
     return counted.count
 
 
-def test_failures_add_up(counts: Counts) -> None:
+def test_failures_add_up(counts: Counters) -> None:
     assert [count(counts, failure(id_)) for id_ in "abc"] == [1, 2, 3]
     assert count(counts, failure("d"), failure("e")) == 5
 
 
-def test_the_same_failure_counts_once_however_often_it_comes(counts: Counts) -> None:
+def test_the_same_failure_counts_once_however_often_it_comes(counts: Counters) -> None:
     assert count(counts, failure("a"), failure("a"), failure("b")) == 2
     assert count(counts, failure("a", alias="other", age_ms=100), failure("b")) == 2
 
 
-def test_an_id_that_begins_like_another_is_another(counts: Counts) -> None:
+def test_an_id_that_begins_like_another_is_another(counts: Counters) -> None:
     assert count(counts, failure("a"), failure("ab"), failure("abc")) == 3
 
 
-def test_addresses_and_deployments_are_counted_apart(counts: Counts, settings: Settings, client: redis.Redis) -> None:
+def test_addresses_and_deployments_are_counted_apart(counts: Counters, settings: Settings, client: redis.Redis) -> None:
     found = counts.count([failure("a"), failure("a", B), failure("b"), failure("c", B)], NOW_MS)
     assert found == [Counted(A, "pin", 2), Counted(B, "pin", 2)]
-    other = msgspec.structs.replace(settings, redis=msgspec.structs.replace(settings.redis, prefix="other"))
-    assert count(Counts(other, client), failure("z")) == 1
+    assert count(Counters(Store(client, Keys("other")), settings), failure("z")) == 1
 
 
-def test_a_failure_older_than_the_window_is_none(counts: Counts, client: redis.Redis) -> None:
+def test_a_failure_older_than_the_window_is_none(counts: Counters, client: redis.Redis) -> None:
     assert count(counts, failure("old", age_ms=300_000)) == 0
     assert client.keys("*") == []
 
 
-def test_failures_and_bans_of_a_future_that_was_taken_back_are_none(counts: Counts, client: redis.Redis) -> None:
+def test_failures_and_bans_of_a_future_that_was_taken_back_are_none(counts: Counters, client: redis.Redis) -> None:
     """Else nobody banned before Redis' clock was set back could be banned again before it has caught up."""
-    ahead = now_ms(client) + 3_600_000
+    ahead = Store(client).now_ms() + 3_600_000
     client.zadd(KEYS.window(A, "pin"), {"old rp alias": ahead, "!": ahead})
     assert count(counts, failure("1"), failure("2")) == 2
 
 
 def test_the_count_is_a_readable_integer_that_ends_with_the_youngest_failure(
-    counts: Counts, client: redis.Redis
+    counts: Counters, client: redis.Redis
 ) -> None:
     count(counts, failure("a", age_ms=200_000), failure("b", age_ms=100_000))
     assert client.get("pinban:count:{203.0.113.7}:pin") == b"2"
@@ -91,7 +90,7 @@ def test_the_count_is_a_readable_integer_that_ends_with_the_youngest_failure(
     assert 195_000 < client.pttl(KEYS.count(A, "pin")) <= 200_000
 
 
-def test_at_the_limit_the_evidence_is_returned_oldest_first(counts: Counts) -> None:
+def test_at_the_limit_the_evidence_is_returned_oldest_first(counts: Counters) -> None:
     [counted] = counts.count([failure(str(i), age_ms=10_000 * i, alias=f"room{i}") for i in range(4)], NOW_MS)
     assert (counted.count, counted.evidence) == (4, ())
     [counted] = counts.count([failure("x")], NOW_MS)
@@ -103,27 +102,27 @@ def test_at_the_limit_the_evidence_is_returned_oldest_first(counts: Counts) -> N
     assert abs(at[1] - at[0] - 10_000) < EDGE_MS
 
 
-def test_never_more_than_maxretry_are_kept(counts: Counts, client: redis.Redis) -> None:
+def test_never_more_than_maxretry_are_kept(counts: Counters, client: redis.Redis) -> None:
     assert count(counts, *(failure(str(i), age_ms=1_000 * i) for i in range(50))) == 5
     assert count(counts, failure("late", age_ms=100_000)) == 5
     assert {id_ for id_, _ in window(client)} == {"0", "1", "2", "3", "4"}
 
 
-def test_forgetting_starts_from_zero(counts: Counts, client: redis.Redis) -> None:
+def test_forgetting_starts_from_zero(counts: Counters, client: redis.Redis) -> None:
     count(counts, failure("a"), failure("b"))
     counts.forget(A, ["pin"])
     assert client.keys("*") == []
     assert count(counts, failure("c")) == 1
 
 
-def test_a_flushed_script_is_loaded_again_and_nothing_is_doubled(counts: Counts, client: redis.Redis) -> None:
+def test_a_flushed_script_is_loaded_again_and_nothing_is_doubled(counts: Counters, client: redis.Redis) -> None:
     assert count(counts, failure("a")) == 1
     client.script_flush()
     found = counts.count([failure("b"), failure("c", B)], NOW_MS)
     assert [each.count for each in found] == [2, 1]
 
 
-def test_many_addresses_are_counted_in_one_round_trip(counts: Counts, client: redis.Redis) -> None:
+def test_many_addresses_are_counted_in_one_round_trip(counts: Counters, client: redis.Redis) -> None:
     counts.count([failure("warm")], NOW_MS)
     client.config_resetstat()
     many = [failure(str(i), Network(f"10.0.{i >> 8}.{i & 255}")) for i in range(500)]
@@ -135,10 +134,21 @@ def test_many_addresses_are_counted_in_one_round_trip(counts: Counts, client: re
     assert info["total_reads_processed"] < 50
 
 
-def test_a_key_of_another_type_is_a_store_error(counts: Counts, client: redis.Redis) -> None:
+def test_a_key_of_another_type_is_replaced_and_hides_nobody(
+    counts: Counters, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     client.set(KEYS.window(A, "pin"), "x")
-    with pytest.raises(StoreError, match="WRONGTYPE"):
-        count(counts, failure("a"))
+    found = counts.count([failure("a"), failure("b", B)], NOW_MS)
+    assert found == [Counted(A, "pin", 1), Counted(B, "pin", 1)]
+    assert "pin of 203.0.113.7 held something else, deleted" in caplog.text
+
+
+@pytest.mark.parametrize("member", ["garbage", "", " ", "\xff\xfe", "!"])
+def test_a_foreign_member_of_a_window_keeps_nobody_from_counting(
+    counts: Counters, client: redis.Redis, member: str
+) -> None:
+    client.zadd(KEYS.window(A, "pin"), {member.encode("latin-1"): Store(client).now_ms() - 1_000})
+    assert count(counts, failure("a"), failure("b")) >= 2
 
 
 class Oracle:
@@ -180,7 +190,7 @@ def test_the_window_is_exact(
 ) -> None:
     client.flushall()
     rule = msgspec.structs.replace(Rule(), maxretry=maxretry, findtime=Milliseconds(FINDTIME_MS))
-    counts = Counts(msgspec.structs.replace(settings, rules={"pin": rule}), client)
+    counts = Counters(Store(client), msgspec.structs.replace(settings, rules={"pin": rule}))
     oracle = Oracle(maxretry)
     for pause_ms, call in history:
         oracle.passes(pause_ms)
@@ -190,7 +200,7 @@ def test_the_window_is_exact(
         expected = oracle.alive()
         for _ in range(1 + repeat):
             assert count(counts, *failures) == len(expected)
-        now = now_ms(client)
+        now = Store(client).now_ms()
         kept = [now - at for _, at in reversed(window(client))]
         assert len(kept) == len(expected)
         assert all(abs(is_ - should_be) < EDGE_MS for is_, should_be in zip(kept, expected, strict=True))

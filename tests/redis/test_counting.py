@@ -13,13 +13,13 @@ import redis
 from receiver.counting import Counter
 from receiver.failures import Failure, pack
 from receiver.spool.slots import INTAKE, QUEUE_LENGTH, Slot, Spool
-from receiver.store.counters import Counts
+from receiver.store.counters import Counters
 from shared.addresses import Network
 from shared.settings.schema import Settings
-from shared.store.connection import HASTY_S, connect
+from shared.store.store import Store
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
-from tests.parts import counter_of
+from tests.parts import parts_of
 from tests.redis.conftest import KEYS
 
 A, B = Network("203.0.113.7"), Network("203.0.113.8")
@@ -32,13 +32,12 @@ def spool() -> Spool:
 
 @contextmanager
 def counting(settings: Settings, spool: Spool) -> Iterator[Counter]:
-    with connect(settings, "test", HASTY_S) as client:
-        counter = counter_of(settings, spool, client)
-        counter.adopt(spool.slots[0], own=True)
-        counter.start()
-        yield counter
-        counter.finish(within_s=5)
-        assert not counter.is_alive()
+    counter = parts_of(settings, spool).counter
+    counter.adopt(spool.slots[0], own=True)
+    counter.start()
+    yield counter
+    counter.finish(within_s=5)
+    assert not counter.is_alive()
 
 
 def failures(first: int, number: int, network: Network = A, age_ms: int = 0) -> list[bytes]:
@@ -105,7 +104,7 @@ def test_a_limit_reached_by_a_worker_that_died_is_made_good_by_the_next_failure(
     settings: Settings, spool: Spool, client: redis.Redis
 ) -> None:
     now_ms = time.monotonic_ns() // 1_000_000
-    Counts(settings, client).count([Failure(A, "pin", f"{i}", "rp1", "m", now_ms) for i in range(5)], now_ms)
+    Counters(Store(client), settings).count([Failure(A, "pin", f"{i}", "rp1", "m", now_ms) for i in range(5)], now_ms)
     take_in(spool.slots[0], failures(5, 1))
     with counting(settings, spool):
         wait_until(lambda: settled(spool), "it is counted")
@@ -210,7 +209,7 @@ def test_a_slot_of_a_dead_worker_is_emptied_and_given_back(
     assert spool.claim(left)
     with counting(settings, spool) as counter:
         counter.adopt(left)
-        wait_until(lambda: not counter.has(left), "it is given back")
+        wait_until(lambda: counter.claim(left), "it is given back")
     assert client.get(KEYS.count(A, "pin")) == b"3"
     assert balanced(spool)
 
@@ -220,23 +219,21 @@ def test_what_cannot_be_counted_in_time_stays_for_another_worker(
 ) -> None:
     server.kill()
     take_in(spool.slots[0], failures(0, 3))
-    with connect(settings, "test", HASTY_S) as client:
-        counter = counter_of(settings, spool, client)
-        counter.adopt(spool.slots[0], own=True)
-        counter.start()
-        counter.finish(within_s=0.2)
-        assert not counter.is_alive()
+    counter = parts_of(settings, spool).counter
+    counter.adopt(spool.slots[0], own=True)
+    counter.start()
+    counter.finish(within_s=0.2)
+    assert not counter.is_alive()
     assert spool.totals()["queued"] == 3
 
 
-def test_a_counter_key_of_another_type_stops_nothing_for_good(
+def test_a_counter_key_of_another_type_is_told_and_replaced_and_hides_nobody(
     settings: Settings, spool: Spool, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.set(KEYS.window(A, "pin"), "x")
     take_in(spool.slots[0], [*failures(0, 1), *failures(0, 5, B)])
     with counting(settings, spool):
         wait_until(lambda: "WRONGTYPE" in caplog.text, "it is said")
-        client.delete(KEYS.window(A, "pin"))
         wait_until(lambda: settled(spool), "all are counted")
     assert client.get(KEYS.count(A, "pin")) == b"1"
     assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]

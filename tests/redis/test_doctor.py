@@ -119,7 +119,7 @@ def says(findings: list[Finding], state: str, words: str) -> bool:
 def test_a_living_ledger_is_good_and_missing_daemons_are_bad(
     run: Run, tmp_path: Path, heartbeats: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pinban.doctor._SLOW_MS", 1_000.0)  # what else this host does is no finding here
+    monkeypatch.setattr("pinban.doctor.examination._SLOW_MS", 1_000.0)  # what else this host does is no finding here
     code, findings = examined(run, tmp_path)
     assert code == 1
     assert says(findings, "ok", "a heartbeat came")

@@ -19,7 +19,7 @@ from receiver.store.doubt import Doubt
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.settings.schema import Settings
-from shared.store.connection import now_ms
+from shared.store.store import Store
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import counting, failures, with_rooms, with_rules
@@ -37,7 +37,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def doubt(settings: Settings, client: redis.Redis) -> Doubt:
-    return Doubt(settings, client)
+    return Doubt(Store(client), settings.receiver)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_lines_spread_over_several_senders_count_for_each(doubt: Doubt, client: 
 
 
 def test_several_receivers_count_together(settings: Settings, client: redis.Redis) -> None:
-    several = [Doubt(settings, client) for _ in range(4)]
+    several = [Doubt(Store(client), settings.receiver) for _ in range(4)]
     assert sum(several[n % 4].trips(victim(n), [FORGER]) for n in range(3 * LIMIT)) == 2 * LIMIT
 
 
@@ -143,7 +143,7 @@ def test_a_sender_that_is_not_quiet_stays_doubted(doubt: Doubt, client: redis.Re
 
 def test_each_minute_above_the_limit_begins_the_time_anew(settings: Settings, client: redis.Redis) -> None:
     patient = msgspec.structs.replace(settings.receiver, doubt_for=Milliseconds(120_000))
-    doubt = Doubt(msgspec.structs.replace(settings, receiver=patient), client)
+    doubt = Doubt(Store(client), msgspec.structs.replace(settings, receiver=patient).receiver)
     for network in ("198.18", "198.19"):
         assert sum(doubt.trips(victim(n, network), [FORGER]) for n in range(2 * LIMIT)) >= LIMIT
         a_minute_passes(client)
@@ -192,7 +192,7 @@ def test_standing_bans_stay_and_the_operator_hears_of_it_and_can_end_it(
     events = [entry["event"] for entry in history(client) if entry["event"] in {"doubt", "trust"}]
     assert events == ["doubt", "trust"]
     told = run("history").output
-    assert f"only doubts {FORGER}: more than {LIMIT} bans" in told
+    assert f"doubts {FORGER}: more than {LIMIT} bans" in told
     assert f"trusts {FORGER} again" in told
 
 
@@ -208,4 +208,4 @@ def test_what_the_doubt_remembers_is_small_and_goes_by_itself(doubt: Doubt, clie
         doubt.trips(victim(n), [FORGER])
     assert client.zcard(KEYS.sender(FORGER)) == LIMIT + 1
     assert 0 < client.pttl(KEYS.sender(FORGER)) <= 60_000
-    assert members(client, KEYS.doubted)[0][1] <= now_ms(client) + 60_000
+    assert members(client, KEYS.doubted)[0][1] <= Store(client).now_ms() + 60_000

@@ -18,12 +18,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from receiver.failures import Failure
-from receiver.store.counters import Counts
-from receiver.verdict import Verdict, decide
+from receiver.store.counters import Counters
+from receiver.verdict import Circumstances, Verdict, broken_rule, decide
 from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan, Recorded
 from shared.settings.rules import Rule
 from shared.settings.schema import Settings
+from shared.store.store import Store
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import with_rules
@@ -88,18 +89,19 @@ class Oracle:
 
 
 class Receiver:
-    """Counts, decides and bans as receiver/counting.py does, on a connection of its own."""
+    """Counters, decides and bans as receiver/counting.py does, on a connection of its own."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self._counts = Counts(settings, client)
-        self._ledger = Ledger(settings, client)
+        self._counts = Counters(Store(client), settings)
+        self._ledger = Ledger(Store(client))
         self._rules = settings.rules
 
     def take(self, lines: Sequence[Told]) -> list[tuple[Verdict, Recorded]]:
         made = []
         for counted in self._counts.count([line.failure for line in lines], NOW_MS):
-            verdict = decide(counted, self._rules["pin"])
-            if verdict is not None:
+            broken = broken_rule(counted, self._rules["pin"])
+            verdict = broken and decide(counted, broken, self._rules, Circumstances(), 0.0)
+            if verdict:
                 ban = NewBan(verdict.network, verdict.bantime_ms, verdict.rule, "[]", "rx")
                 made.append((verdict, self._ledger.ban(ban)))
         return made
@@ -186,7 +188,7 @@ def test_two_receivers_that_race_come_to_one_ban_or_none(
     assert {network for network, _ in members(clients[0], KEYS.bans)} == expected
     for verdict in new:
         assert facts(clients[0], KEYS.ban(verdict.network))["strikes"] == "1"
-        ids = {evidence.split(" ")[0] for evidence in verdict.evidence}
+        ids = {failure["id"] for failure in verdict.evidence}
         assert len(ids) == (rule.long_maxretry if verdict.rule == "pin.long" else rule.maxretry), "none counted twice"
     assert len(history(clients[0])) == len(expected)
 

@@ -19,6 +19,7 @@ from shared.addresses import Network
 from shared.exempt.exemptions import Exemptions
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
+from shared.store.store import Store
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, text
@@ -57,7 +58,7 @@ def proxy(settings: Settings, client: redis.Redis) -> Iterator[Proxy]:
     agent = Agent(firewall, Exemptions(settings))
     agent.arm()
     follower = Follower(settings, agent)
-    yield Proxy(Ledger(settings, client), firewall, agent, follower)
+    yield Proxy(Ledger(Store(client)), firewall, agent, follower)
     follower.stop()
     if follower.ident:
         follower.join(10)
@@ -110,7 +111,7 @@ def test_a_connection_that_the_client_made_again_by_itself_is_not_believed(
     proxy: Proxy, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ours does not, its retries being off; with them on, events vanish without an error."""
-    monkeypatch.setattr("shared.store.Retry", lambda backoff, _: Retry(backoff, 3))
+    monkeypatch.setattr("shared.store.connection.Retry", lambda backoff, _: Retry(backoff, 3))
     proxy.start()
     before = proxy.agent.tally["resyncs"]
     client.client_kill_filter(_type="pubsub")
@@ -157,7 +158,7 @@ def test_a_killed_redis_ends_no_ban_and_is_followed_again(
     server.await_ready()
     wait_until(lambda: not proxy.follower.trouble, "it follows again")
     with server.client() as client:
-        proxy.ledger = Ledger(settings, client)
+        proxy.ledger = Ledger(Store(client))
         proxy.ban(B)
         proxy.drops(A, B)
 
@@ -174,7 +175,7 @@ def test_a_redis_that_comes_back_without_its_last_changes_ends_no_ban_though_the
     server.start()
     server.await_ready()
     with server.client() as client:
-        ledger = Ledger(settings, client)
+        ledger = Ledger(Store(client))
         ledger.ban(NewBan(B, 600_000, "pin", "[]", "rx1"))
         proxy.drops(A, B)
         proxy.is_at(2)

@@ -12,11 +12,12 @@ from click.testing import CliRunner, Result
 
 from pinban.cli import main
 from receiver.failures import Failure
-from receiver.store.counters import Counts
+from receiver.store.counters import Counters
 from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from shared.store.memory import losses, read_memory
+from shared.store.store import Store
 from tests.lab.kernel import members
 from tests.lab.one_host import OneHost, public_folder
 from tests.lab.process import wait_until
@@ -109,11 +110,11 @@ def test_a_full_redis_is_told_and_bans_come_and_go_all_the_same(
 def test_with_volatile_ttl_a_flood_of_addresses_costs_counters_and_no_ban(
     settings: Settings, client: redis.Redis
 ) -> None:
-    ledger, counts = Ledger(settings, client), Counts(settings, client)
+    ledger, counts = Ledger(Store(client)), Counters(Store(client), settings)
     banned = {f"198.51.{n // 250}.{n % 250}" for n in range(1_000)}
     for address in banned:
         ledger.ban(NewBan(Network(address), 60_000, "pin", "[]", "rx1"))
-    used = int(read_memory(settings, client)["used_memory"])
+    used = int(read_memory(Store(client))["used_memory"])
     try:
         client.config_set("maxmemory-policy", "volatile-ttl")
         client.config_set("maxmemory", used + (1 << 20))
@@ -124,7 +125,7 @@ def test_with_volatile_ttl_a_flood_of_addresses_costs_counters_and_no_ban(
         assert evicted["evicted_keys"] > 1_000
         assert {member for member, _ in entries(client, KEYS.bans)} == banned
         assert client.get(KEYS.rev) == b"1000"
-        assert any("nearly full" in loss or "is full" in loss for loss in losses(read_memory(settings, client)))
+        assert any("nearly full" in loss or "is full" in loss for loss in losses(read_memory(Store(client))))
     finally:
         client.config_set("maxmemory", 0)
         client.config_set("maxmemory-policy", "noeviction")

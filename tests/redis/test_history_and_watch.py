@@ -14,6 +14,7 @@ import redis
 from shared.ledger.changes import Ledger, NewBan
 from shared.ledger.history import History, sentence
 from shared.settings.schema import Settings
+from shared.store.store import Store
 from tests.lab.process import wait_until
 from tests.lab.views import program
 from tests.redis.conftest import A, B, Run, as_json
@@ -42,12 +43,6 @@ def test_history_of_one_address_is_found_behind_thousands_of_others(run: Run, le
     assert (row["network"], row["rule"], row["bantime_ms"]) == (B, "pin", 300_000)
 
 
-def test_an_entry_of_before_without_a_bantime_has_that_of_its_end(run: Run, client: redis.Redis) -> None:
-    entry: dict[str, str] = {"event": "ban", "network": A, "rule": "pin", "until": "1795356738348", "by": "rx1"}
-    client.xadd("{pinban}:history", entry, id="1795356648348-0")  # type: ignore[arg-type]
-    assert "banned 203.0.113.7 for 1m 30s, rule pin, by rx1" in run("history").output
-
-
 def test_an_empty_history_says_so(run: Run) -> None:
     assert run("history").output == "nothing has happened yet\n"
 
@@ -59,7 +54,7 @@ def test_an_entry_of_a_later_version_is_shown_as_it_is(
     settings: Settings, client: redis.Redis, fields: dict[str, str]
 ) -> None:
     client.xadd("{pinban}:history", fields)  # type: ignore[arg-type]
-    [row] = History(settings, client).newest(5)
+    [row] = History(Store(client)).newest(5)
     assert all(value in sentence(row) for value in fields.values() if value not in ("unban", ""))
 
 

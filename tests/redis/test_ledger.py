@@ -14,7 +14,8 @@ from shared.errors import StoreError
 from shared.events import Ban, Event, Heartbeat, Stamp, Unban, decode, encode
 from shared.ledger.changes import HEARTBEAT_MARK_MS, STRIKES_KEPT_MS, Ledger, NewBan
 from shared.settings.schema import Settings
-from shared.store.connection import connect, now_ms
+from shared.store.connection import connect
+from shared.store.store import Store
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members, text
@@ -26,7 +27,7 @@ LONG_MS = 300_000
 
 @pytest.fixture
 def ledger(settings: Settings, client: redis.Redis) -> Ledger:
-    return Ledger(settings, client)
+    return Ledger(Store(client))
 
 
 class Channel:
@@ -73,9 +74,9 @@ def ban(ledger: Ledger, network: Network = A, ms: int = LONG_MS, *, lengthen: bo
 
 
 def test_a_ban_is_written_everywhere_a_person_may_look(ledger: Ledger, client: redis.Redis) -> None:
-    before = now_ms(client)
+    before = Store(client).now_ms()
     recorded = ledger.ban(NewBan(A, LONG_MS, "pin", '[{"id": "x"}]', "rx1"))
-    after = now_ms(client)
+    after = Store(client).now_ms()
     assert (recorded.new, recorded.strikes) == (True, 1)
     assert before + LONG_MS <= recorded.until_ms <= after + LONG_MS
     assert client.zscore(KEYS.bans, A) == recorded.until_ms
@@ -111,7 +112,7 @@ def test_the_published_bytes_are_those_that_encode_writes(
     assert isinstance(heartbeat, Heartbeat)
     assert data == encode(heartbeat)
     assert heartbeat.stamp == Stamp(epoch, 2)
-    assert abs(heartbeat.time_ms - now_ms(client)) < 5_000
+    assert abs(heartbeat.time_ms - Store(client).now_ms()) < 5_000
 
 
 @pytest.mark.parametrize("rev", [126, 127, 128, 255, 256, 65_535, 2**31 - 1, 2**32 - 1, 2**32])
@@ -150,7 +151,7 @@ def test_lengthening_never_shortens(ledger: Ledger, client: redis.Redis, channel
 
 def test_a_ban_that_is_over_is_followed_by_a_new_one_with_another_strike(ledger: Ledger, client: redis.Redis) -> None:
     ban(ledger)
-    client.zadd(KEYS.bans, {A: now_ms(client) - 1})
+    client.zadd(KEYS.bans, {A: Store(client).now_ms() - 1})
     recorded = ledger.ban(NewBan(A, LONG_MS, "pin", "[]", "rx1"))
     assert (recorded.new, recorded.strikes) == (True, 2)
 
@@ -191,7 +192,7 @@ def channel_epoch(ledger: Ledger, channel: Channel) -> str:
 
 def test_a_ban_that_is_over_was_no_ban_to_an_unban(ledger: Ledger, client: redis.Redis) -> None:
     ban(ledger)
-    client.zadd(KEYS.bans, {A: now_ms(client) - 1})
+    client.zadd(KEYS.bans, {A: Store(client).now_ms() - 1})
     assert not ledger.unban(A, "", "")
 
 
@@ -199,11 +200,11 @@ def test_of_many_receivers_one_heartbeats_in_each_period(
     settings: Settings, server: RedisServer, client: redis.Redis, channel: Channel
 ) -> None:
     clients = [server.client() for _ in range(3)]
-    ledgers = [Ledger(settings, each) for each in clients]
+    ledgers = [Ledger(Store(each)) for each in clients]
     assert [ledger.heartbeat(f"rx{i}") for i, ledger in enumerate(ledgers)] == [True, False, False]
     who, at = text(client, KEYS.heartbeat).split(" ")
     assert who == "rx0"
-    wait_until(lambda: now_ms(client) >= int(at) + HEARTBEAT_MARK_MS, "the mark is over")
+    wait_until(lambda: Store(client).now_ms() >= int(at) + HEARTBEAT_MARK_MS, "the mark is over")
     assert [ledger.heartbeat(f"rx{i}") for i, ledger in enumerate(ledgers)] == [True, False, False]
     assert channel.next().stamp == channel.next().stamp
     assert channel.raw() is None
@@ -239,8 +240,8 @@ def test_every_verb_of_another_process_begins_a_new_epoch_and_keeps_the_revision
     }
     before, rev = "", 0
     for name, verb in verbs.items():
-        with connect(settings, "test", 2.0) as client:
-            verb(Ledger(settings, client))
+        with connect(settings, "test", 2.0).client as client:
+            verb(Ledger(Store(client)))
             epoch = text(client, KEYS.epoch)
             assert len(epoch) == 16, name
             assert epoch != before, name
@@ -252,7 +253,7 @@ def test_every_verb_of_another_process_begins_a_new_epoch_and_keeps_the_revision
 def test_a_heartbeat_prunes_bans_that_are_over(ledger: Ledger, client: redis.Redis) -> None:
     ban(ledger, A)
     ban(ledger, B)
-    client.zadd(KEYS.bans, {A: now_ms(client) - 1})
+    client.zadd(KEYS.bans, {A: Store(client).now_ms() - 1})
     ledger.heartbeat("rx1")
     assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]
     assert text(client, KEYS.rev) == "2"
@@ -263,7 +264,7 @@ def test_a_clock_that_was_set_back_takes_the_ends_of_the_bans_with_it(ledger: Le
     hour_ms = 3_600_000
     ban(ledger, A)
     ban(ledger, B)
-    now = now_ms(client)
+    now = Store(client).now_ms()
     client.zadd(KEYS.bans, {A: now + hour_ms + 300_000})
     client.set(KEYS.heartbeat, f"rx1/1 {now + hour_ms}")
     assert ledger.heartbeat("rx2/1")
@@ -281,12 +282,12 @@ def test_evidence_may_hold_anything_that_json_holds(ledger: Ledger, client: redi
 
 
 def test_a_snapshot_is_the_ledger_without_what_is_over(ledger: Ledger, settings: Settings, client: redis.Redis) -> None:
-    assert read_snapshot(settings, client).stamp == Stamp("", 0)
+    assert read_snapshot(Store(client)).stamp == Stamp("", 0)
     ban(ledger, A)
     ban(ledger, B, 600_000)
-    client.zadd(KEYS.bans, {"198.51.100.1": now_ms(client) - 1, "garbage": 2**60})
+    client.zadd(KEYS.bans, {"198.51.100.1": Store(client).now_ms() - 1, "garbage": 2**60})
     client.zadd(KEYS.bans, {b"\xff\xfe": 2**60})
-    snapshot = read_snapshot(settings, client)
+    snapshot = read_snapshot(Store(client))
     bans = dict(snapshot.bans)
     assert bans.keys() == {A, B}
     assert LONG_MS - 5_000 < bans[A] <= LONG_MS
@@ -307,13 +308,13 @@ def test_a_key_of_another_kind_is_a_store_error(ledger: Ledger, client: redis.Re
 def test_a_snapshot_of_a_broken_ledger_is_a_store_error(settings: Settings, client: redis.Redis, key: str) -> None:
     client.rpush(key, "x")
     with pytest.raises(StoreError, match="WRONGTYPE"):
-        read_snapshot(settings, client)
+        read_snapshot(Store(client))
 
 
 def test_a_revision_that_is_no_number_names_the_key(settings: Settings, client: redis.Redis) -> None:
     client.set(KEYS.rev, "x")
     with pytest.raises(StoreError, match=r"\{pinban\}:rev holds b'x' instead of a number"):
-        read_snapshot(settings, client)
+        read_snapshot(Store(client))
 
 
 def test_a_redis_that_is_gone_is_a_store_error_with_a_remedy(ledger: Ledger, server: RedisServer) -> None:

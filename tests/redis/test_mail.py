@@ -24,6 +24,7 @@ from shared.errors import SettingsError
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.reading import load
 from shared.settings.schema import Mail, Settings
+from shared.store.store import Store
 from tests.redis.conftest import KEYS, text
 from tests.unit.shared.test_settings_reading import written
 
@@ -83,11 +84,11 @@ def told(settings: Settings, server_of_mail: tuple[MailServer, int]) -> Settings
 
 
 def ban(settings: Settings, client: redis.Redis, address: str, *, simulate: bool = False) -> None:
-    Ledger(settings, client).ban(NewBan(Network(address), 300_000, "pin", json.dumps(EVIDENCE), "rx1", 0, simulate))
+    Ledger(Store(client)).ban(NewBan(Network(address), 300_000, "pin", json.dumps(EVIDENCE), "rx1", 0, simulate))
 
 
 def begun(settings: Settings, client: redis.Redis) -> Mailer:
-    mailer = Mailer(settings, client)
+    mailer = Mailer(Store(client), settings.mail, settings.receiver.node)
     assert not mailer.look()
     return mailer
 
@@ -137,7 +138,7 @@ def test_what_a_dead_receiver_did_not_tell_another_tells(
 ) -> None:
     begun(told, client)
     ban(told, client, "203.0.113.7")
-    assert Mailer(told, client).look()
+    assert Mailer(Store(client), told.mail, told.receiver.node).look()
     assert len(mailbox.mails) == 1
 
 
@@ -164,7 +165,7 @@ def test_an_unban_is_no_reason_for_mail_and_does_not_keep_the_next_one_waiting(
     told: Settings, client: redis.Redis, mailbox: MailServer
 ) -> None:
     mailer = begun(told, client)
-    Ledger(told, client).unban(Network("203.0.113.7"), "asked", "me")
+    Ledger(Store(client)).unban(Network("203.0.113.7"), "asked", "me")
     assert not mailer.look()
     ban(told, client, "203.0.113.8", simulate=True)
     assert mailer.look()

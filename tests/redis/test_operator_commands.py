@@ -14,13 +14,13 @@ from pinban.cli import main
 from pinban.deployment.operator import Operator
 from receiver.failures import Failure
 from receiver.probes.seen import Probes
-from receiver.store.counters import Counts
+from receiver.store.counters import Counters
 from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan
-from shared.nodes import ALIVE_MS, KEPT_MS, NodeWriter, read_nodes
+from shared.nodes import ALIVE_MS, KEPT_MS, NodeWriter, index_nodes, read_nodes
 from shared.probe import Probe
 from shared.settings.schema import Settings
-from shared.store.connection import now_ms
+from shared.store.store import Store
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, A, B, Run, as_json, history, text
 
@@ -28,7 +28,7 @@ RECEIVER: dict[str, str | int] = {"kind": "receiver", "version": "1", "drops": 0
 
 
 def report(settings: Settings, client: redis.Redis, name: str, **fields: str | int) -> None:
-    NodeWriter(settings, client, name, f"instance-{name}").write(fields)
+    NodeWriter(Store(client), name, f"instance-{name}").write(fields)
 
 
 def enforcer(client: redis.Redis, **changed: str | int) -> dict[str, str | int]:
@@ -69,7 +69,7 @@ def test_status_tells_of_a_silent_daemon_and_of_one_in_trouble(
 ) -> None:
     report(settings, client, "rx1", **RECEIVER)
     report(settings, client, "rp1", **enforcer(client, trouble="set pinban4 is full"))
-    client.hset(KEYS.node("rx1"), "seen", now_ms(client) - ALIVE_MS - 60_000)
+    client.hset(KEYS.node("rx1"), "seen", Store(client).now_ms() - ALIVE_MS - 60_000)
     problems = as_json(run("status", "--json"), code=1)["problems"]
     assert any(problem.startswith("rx1 has been silent for 1m") for problem in problems)
     assert "rp1: set pinban4 is full" in problems
@@ -80,7 +80,7 @@ def test_status_tells_of_an_enforcer_that_stays_behind(
 ) -> None:
     ledger.ban(NewBan(A, 60_000, "pin", "[]", "rx1"))
     client.delete(KEYS.history)
-    client.xadd(KEYS.history, {"event": "ban"}, id=f"{now_ms(client) - 60_000}-0")  # the change is a minute old
+    client.xadd(KEYS.history, {"event": "ban"}, id=f"{Store(client).now_ms() - 60_000}-0")  # the change is a minute old
     report(settings, client, "rx1", **RECEIVER)
     report(settings, client, "rp1", **enforcer(client, applied_rev=0))
     [problem] = as_json(run("status", "--json"), code=1)["problems"]
@@ -97,26 +97,127 @@ def test_what_once_happened_is_a_note_and_no_problem(run: Run, settings: Setting
 
 
 def test_a_node_is_what_it_last_wrote(settings: Settings, client: redis.Redis) -> None:
-    writer = NodeWriter(settings, client, "rx1", "one")
+    writer = NodeWriter(Store(client), "rx1", "one")
     assert writer.write({"kind": "receiver", "drops": 1})
     assert writer.write({"kind": "receiver", "drops": 2})
-    [node] = read_nodes(settings, client)
+    [node] = read_nodes(Store(client))
     assert (node.name, node.alive, node.fields["drops"]) == ("rx1", True, "2")
     assert node.silent_ms < 5_000
     assert KEPT_MS - 5_000 < client.pttl(KEYS.node("rx1")) <= KEPT_MS
 
 
-def test_a_node_that_writes_nonsense_hides_no_other(settings: Settings, client: redis.Redis) -> None:
-    """Whoever breaks into an RP may write what he likes into its hash."""
-    NodeWriter(settings, client, "rx1", "one").write({"kind": "receiver"})
-    nonsense = {"kind": b"\xff\xfe", "seen": "x", "drops": "--5", "clock_skew_ms": "\u00b2", b"\xff": b"\xff"}
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"kind": b"\xff\xfe", "seen": "x", "drops": "--5", "clock_skew_ms": "\u00b2", b"\xff": b"\xff"},
+        {"seen": "9" * 5_000, "drops": "9" * 5_000, "applied_rev": "9" * 5_000, "probes_sent": "9" * 5_000},
+        {"no": "kind"},
+    ],
+    ids=["bytes that are no text", "numbers of 5,000 digits", "no kind"],
+)
+def test_a_node_that_writes_nonsense_hides_no_other_and_is_named(
+    run: Run, settings: Settings, client: redis.Redis, nonsense: dict[str | bytes, str | bytes]
+) -> None:
+    """Somebody who breaks into an RP may write what he likes into its hash."""
+    NodeWriter(Store(client), "rx1", "one").write({"kind": "receiver"})
+    NodeWriter(Store(client), "rp1", "two").write({"kind": "enforcer"})
+    client.delete(KEYS.node("rp1"))
     client.hset(KEYS.node("rp1"), mapping=nonsense)  # type: ignore[arg-type]
     status = Operator(settings).status()
     assert [(node["name"], node["alive"]) for node in status["nodes"]] == [("rp1", False), ("rx1", True)]
+    shown = run("status")
+    assert shown.exit_code == 1
+    assert "Traceback" not in shown.output
+    if "kind" not in nonsense:
+        assert "{pinban}:node:rp1 does not say what it is; DEL it" in shown.output
+
+
+def test_a_node_of_another_type_hides_no_other(settings: Settings, client: redis.Redis) -> None:
+    NodeWriter(Store(client), "rx1", "one").write({"kind": "receiver"})
+    client.set(KEYS.node("rp1"), "x")
+    client.sadd(KEYS.nodes, "rp1")
+    assert [node["name"] for node in Operator(settings).status()["nodes"]] == ["rx1"]
+
+
+@pytest.mark.parametrize("lost", ["deleted", "of another type"])
+def test_without_an_index_of_nodes_they_are_searched_for(client: redis.Redis, lost: str) -> None:
+    store = Store(client)
+    NodeWriter(store, "rx1", "one").write({"kind": "receiver"})
+    client.delete(KEYS.nodes)
+    if lost == "of another type":
+        client.set(KEYS.nodes, "x")
+    assert [node.name for node in read_nodes(store)] == ["rx1"]
+
+
+def test_the_index_of_nodes_gains_those_that_may_not_write_it_and_loses_those_that_are_gone(
+    client: redis.Redis,
+) -> None:
+    store = Store(client)
+    NodeWriter(store, "rx1", "one").write({"kind": "receiver"})
+    client.hset(KEYS.node("rp1"), "kind", "enforcer")
+    client.sadd(KEYS.nodes, "gone")
+    index_nodes(store)
+    assert client.smembers(KEYS.nodes) == {b"rx1", b"rp1"}
+
+
+def test_status_reads_neither_all_bans_nor_all_keys(
+    run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
+) -> None:
+    """It is asked every two seconds by `watch`, with a million bans too."""
+    NodeWriter(Store(client), "rx1", "one").write({"kind": "receiver"})
+    ledger.ban(NewBan(A, 60_000, "pin", "[]", "rx1"))
+    client.config_resetstat()
+    assert Operator(settings).status()["ledger"]["bans"] == 1
+    asked = client.info("commandstats")
+    assert {"cmdstat_zcount", "cmdstat_hgetall"} <= asked.keys()
+    assert not {"cmdstat_scan", "cmdstat_keys", "cmdstat_zscan", "cmdstat_smembers"} & asked.keys()
+
+
+@pytest.mark.parametrize("member", [b"garbage", b"\xff\xfe", b"10.0.0.1/8", b""])
+def test_a_foreign_member_of_the_bans_hides_itself_alone_and_is_named(
+    run: Run, client: redis.Redis, ledger: Ledger, member: bytes
+) -> None:
+    ledger.ban(NewBan(A, 60_000, "pin", "[]", "rx1"))
+    client.zadd(KEYS.bans, {member: 2**50})
+    assert [row["network"] for row in as_json(run("bans", "--json"))] == [A]
+    assert as_json(run("allow", A, "--json"))["lifted"] == 1
+    notes = as_json(run("status", "--json"), code=1)["notes"]
+    assert any("which is no network and has no effect; ZREM it" in note for note in notes)
+
+
+def test_what_cannot_be_read_of_a_ban_is_left_empty(run: Run, client: redis.Redis, ledger: Ledger) -> None:
+    ledger.ban(NewBan(A, 60_000, "pin", "[]", "rx1"))
+    odd: dict[str, str | bytes] = {"evidence": "[[", "since": "9" * 5_000, "strikes": "x", "by": b"\xff"}
+    client.hset(KEYS.ban(A), mapping=odd)  # type: ignore[arg-type]
+    [row] = as_json(run("bans", "--json"))
+    assert (row["network"], row["rule"], row["evidence"], row["since_ms"], row["strikes"]) == (A, "pin", [], 0, 0)
+    client.delete(KEYS.ban(A))
+    client.set(KEYS.ban(A), "x")
+    [row] = as_json(run("bans", "--json"))
+    assert (row["network"], row["rule"]) == (A, "")
+
+
+def test_an_entry_of_the_allow_list_that_cannot_be_read_is_named(run: Run, client: redis.Redis) -> None:
+    client.hset(KEYS.allow, "office", "{}")
+    notes = as_json(run("status", "--json"), code=1)["notes"]
+    assert any("{pinban}:allow holds 'office', which is no network and has no effect; HDEL it" in n for n in notes)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"event": "ban"}, {"event": "ban", "network": A, "until": "9" * 5_000}, {"event": "hot"}, {"x": "y"}]
+)
+def test_an_entry_of_the_history_without_a_field_hides_itself_alone(
+    run: Run, client: redis.Redis, ledger: Ledger, fields: dict[str, str]
+) -> None:
+    client.xadd(KEYS.history, fields)  # type: ignore[arg-type]
+    ledger.unban(A, "asked", "me")
+    shown = run("history")
+    assert shown.exit_code == 0, shown.output
+    assert f"unbanned {A} (asked), by me" in shown.output
 
 
 def test_two_daemons_of_one_name_notice(settings: Settings, client: redis.Redis) -> None:
-    one, two = (NodeWriter(settings, client, "rp1", instance) for instance in ("one", "two"))
+    one, two = (NodeWriter(Store(client), "rp1", instance) for instance in ("one", "two"))
     assert one.write({})
     assert two.write({})  # a restart looks like this
     assert not one.write({})
@@ -126,14 +227,14 @@ def test_two_daemons_of_one_name_notice(settings: Settings, client: redis.Redis)
 def test_nodes_of_other_deployments_are_not_shown(settings: Settings, client: redis.Redis) -> None:
     client.hset("{pinban2}:node:x", "kind", "receiver")
     client.hset("{pinbanX:node:x", "kind", "receiver")
-    assert read_nodes(settings, client) == []
+    assert read_nodes(Store(client)) == []
 
 
 def test_bans_are_listed_longest_first_with_their_reason(run: Run, ledger: Ledger, client: redis.Redis) -> None:
     evidence = json.dumps([{"id": "i", "rp": "10.0.0.2", "alias": "meet.alice", "at": "1"}])
     ledger.ban(NewBan(A, 60_000, "pin", evidence, "rx1"))
     assert run("ban", "2001:db8:1:2::9", "--for", "2h", "--why", "asked by abuse@").exit_code == 0
-    client.zadd(KEYS.bans, {"203.0.113.99": now_ms(client) - 1})
+    client.zadd(KEYS.bans, {"203.0.113.99": Store(client).now_ms() - 1})
     rows = as_json(run("bans", "--json"))
     assert [(row["network"], row["rule"], row["strikes"]) for row in rows] == [(B, "manual", 1), (A, "pin", 1)]
     assert 55_000 < rows[1]["left_ms"] <= 60_000
@@ -202,7 +303,7 @@ def test_an_unban_ends_a_ban_and_forgets_failures_and_strikes(
     run: Run, ledger: Ledger, settings: Settings, client: redis.Redis
 ) -> None:
     ledger.ban(NewBan(A, 60_000, "pin", "[]", "rx1"))
-    Counts(settings, client).count([Failure(A, "pin", "i", "rp1", "m", 0)], 0)
+    Counters(Store(client), settings).count([Failure(A, "pin", "i", "rp1", "m", 0)], 0)
     result = run("unban", str(A), "--why", "a mistake")
     assert (result.exit_code, result.output) == (0, f"unbanned {A}\n")
     assert client.keys("pinban:*") == []
@@ -229,7 +330,7 @@ def test_an_unban_of_an_address_within_a_banned_network_names_the_network(run: R
 
 
 def test_counters_are_listed_highest_first(run: Run, settings: Settings, client: redis.Redis) -> None:
-    counts = Counts(settings, client)
+    counts = Counters(Store(client), settings)
     failures = [Failure(A, "pin", "1", "rp1", "m", 0)]
     failures += [Failure(B, "pin", f"{i}", "rp1", "m", 0) for i in range(3)]
     failures += [Failure(Network("203.0.113.5"), "pin", f"{i}", "rp1", "m", 0) for i in range(1)]
@@ -319,9 +420,9 @@ def test_status_shows_what_came_of_each_log_and_what_did_not(
 ) -> None:
     report(settings, client, "rx1", **RECEIVER)
     report(settings, client, "rp1", **enforcer(client, probes_sent=3, probe_every_ms=5_000))
-    probes = Probes(settings, client)
+    probes = Probes(Store(client), settings.receiver.node)
     for number in (1, 3):
-        probes.note(Probe("rp1", "instance", number, now_ms(client)))
+        probes.note(Probe("rp1", "instance", number, Store(client).now_ms()))
         probes.note(Probe("nobody", "0123abcd", number, 0))
     probes.flush()
     client.hset(KEYS.node("rp1"), "instance", "instance")

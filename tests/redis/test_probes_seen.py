@@ -16,14 +16,15 @@ from shared.errors import StoreError
 from shared.nodes import KEPT_MS, NodeWriter
 from shared.probe import Probe
 from shared.settings.schema import Settings
-from shared.store.connection import PATIENT_S, connect, now_ms
+from shared.store.connection import PATIENT_S, connect
+from shared.store.store import Store
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS
 
 
 @pytest.fixture
 def probes(settings: Settings, client: redis.Redis) -> Probes:
-    return Probes(settings, client)
+    return Probes(Store(client), settings.receiver.node)
 
 
 def probe(number: int, *, rp: str = "rp1", instance: str = "0123abcd", asked_ms: int = 0) -> Probe:
@@ -37,7 +38,7 @@ def take(probes: Probes, *some: Probe) -> None:
 
 
 def only(settings: Settings, client: redis.Redis) -> LogPath:
-    [path] = read_paths(settings, client)
+    [path] = read_paths(Store(client))
     return path
 
 
@@ -49,7 +50,7 @@ def age(client: redis.Redis, ms: int) -> None:
 
 
 def test_probes_that_come_in_order_fill_the_window(settings: Settings, client: redis.Redis, probes: Probes) -> None:
-    take(probes, *(probe(n, asked_ms=now_ms(client)) for n in range(1, 4)))
+    take(probes, *(probe(n, asked_ms=Store(client).now_ms()) for n in range(1, 4)))
     path = only(settings, client)
     assert (path.rp, path.receiver, path.instance, path.last, path.window) == ("rp1", "rx1", "0123abcd", 3, "111")
     assert path.silent_ms < 5_000
@@ -78,7 +79,7 @@ def test_a_probe_that_comes_again_hides_no_loss(settings: Settings, client: redi
 
 
 def test_two_workers_see_a_part_each_and_together_all(settings: Settings, client: redis.Redis, probes: Probes) -> None:
-    other = Probes(settings, client)
+    other = Probes(Store(client), settings.receiver.node)
     take(probes, *(probe(n) for n in range(1, 40, 2)))
     take(other, *(probe(n) for n in range(2, 40, 2)))
     assert only(settings, client).window == "1" * 39
@@ -87,8 +88,8 @@ def test_two_workers_see_a_part_each_and_together_all(settings: Settings, client
 def test_two_receivers_are_two_paths(settings: Settings, client: redis.Redis, probes: Probes) -> None:
     second = msgspec.structs.replace(settings, receiver=msgspec.structs.replace(settings.receiver, node="rx2"))
     take(probes, probe(1), probe(2))
-    take(Probes(second, client), probe(1))
-    assert [(r.receiver, r.last) for r in read_paths(settings, client)] == [("rx1", 2), ("rx2", 1)]
+    take(Probes(Store(client), second.receiver.node), probe(1))
+    assert [(r.receiver, r.last) for r in read_paths(Store(client))] == [("rx1", 2), ("rx2", 1)]
 
 
 def test_an_enforcer_that_starts_anew_has_lost_nothing(settings: Settings, client: redis.Redis, probes: Probes) -> None:
@@ -120,19 +121,19 @@ def test_forged_names_fill_neither_the_worker_nor_redis(
     for turn in range(6):
         take(probes, *(probe(n, rp=f"forged{turn}-{n}") for n in range(300)))
     take(probes, probe(2))
-    paths = read_paths(settings, client)
+    paths = read_paths(Store(client))
     assert len(paths) == 1_024
     assert [r.last for r in paths if r.rp == "rp1"] == [2], "who was known stays known"
     age(client, KEPT_MS + 1_000)
     take(probes, probe(1, rp="rp2"))
-    assert [r.rp for r in read_paths(settings, client)] == ["rp2"], "a day later there is room"
+    assert [r.rp for r in read_paths(Store(client))] == ["rp2"], "a day later there is room"
 
 
 def test_while_redis_is_away_a_window_is_kept_and_told_later(
     settings: Settings, server: RedisServer, probes: Probes
 ) -> None:
-    with connect(settings, "test", PATIENT_S) as client:
-        hasty = Probes(settings, client)
+    with connect(settings, "test", PATIENT_S).client as client:
+        hasty = Probes(Store(client), settings.receiver.node)
         server.stop()
         for n in range(1, 1_001):
             hasty.note(probe(n))
@@ -153,7 +154,7 @@ def test_what_somebody_else_wrote_there_is_replaced(
     garbage: str, settings: Settings, client: redis.Redis, probes: Probes
 ) -> None:
     client.hset(KEYS.probes, "rx1 rp1", garbage)
-    assert read_paths(settings, client) == []
+    assert read_paths(Store(client)) == []
     take(probes, probe(1))
     assert only(settings, client).window == "1"
 
@@ -167,14 +168,14 @@ def spool() -> Spool:
 
 
 def report(settings: Settings, client: redis.Redis, sent: int, trouble: str = "") -> None:
-    NodeWriter(settings, client, "rx1", "rx").write({"kind": "receiver"})
+    NodeWriter(Store(client), "rx1", "rx").write({"kind": "receiver"})
     facts: dict[str, str | int] = {"kind": "enforcer", "probes_sent": sent, "probe_every_ms": 5_000}
-    NodeWriter(settings, client, "rp1", "0123abcd").write(facts | {"probe_trouble": trouble})
+    NodeWriter(Store(client), "rp1", "0123abcd").write(facts | {"probe_trouble": trouble})
 
 
 @pytest.fixture
 def watch(settings: Settings, client: redis.Redis, probes: Probes, spool: Spool) -> Watch:
-    return Watch(settings, client, probes, spool)
+    return Watch(Store(client), settings.receiver.node, probes, spool)
 
 
 def rounds(watch: Watch) -> None:
@@ -223,8 +224,8 @@ def test_an_alarm_about_another_receivers_log_path_is_left_to_that_one(
 ) -> None:
     caplog.set_level(logging.WARNING)
     second = msgspec.structs.replace(settings, receiver=msgspec.structs.replace(settings.receiver, node="rx2"))
-    take(Probes(second, client), probe(1))
-    NodeWriter(settings, client, "rx2", "rx").write({"kind": "receiver"})
+    take(Probes(Store(client), second.receiver.node), probe(1))
+    NodeWriter(Store(client), "rx2", "rx").write({"kind": "receiver"})
     report(settings, client, 9)
     rounds(watch)
     assert caplog.messages == []
@@ -236,9 +237,9 @@ def test_a_receiver_that_just_started_waits_before_it_judges(
     caplog.set_level(logging.WARNING)
     take(probes, probe(1))
     report(settings, client, 99)
-    Watch(settings, client, probes, Spool(1)).round()
+    Watch(Store(client), settings.receiver.node, probes, Spool(1)).round()
     assert caplog.messages == []
     older = Spool(1)
     older.made_at -= 13
-    Watch(settings, client, probes, older).round()
+    Watch(Store(client), settings.receiver.node, probes, older).round()
     assert len(caplog.messages) == 1

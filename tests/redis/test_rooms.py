@@ -15,6 +15,7 @@ from shared.addresses import Network
 from shared.events import Hot, decode
 from shared.ledger.changes import Ledger
 from shared.settings.schema import Settings
+from shared.store.store import Store
 from tests.lab.process import wait_until
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import Counting, counting, failure, failures, with_rooms, with_rules
@@ -46,7 +47,7 @@ def site(settings: Settings) -> Iterator[Counting]:
 
 @pytest.fixture
 def rooms(settings: Settings, client: redis.Redis) -> Rooms:
-    return Rooms(settings, client, Ledger(settings, client))
+    return Rooms(Store(client), settings.rooms, Ledger(Store(client)), "rx1")
 
 
 def note(rooms: Rooms, some: list[Failure]) -> None:
@@ -99,7 +100,7 @@ def test_only_wrong_pins_heat_a_room(rooms: Rooms, client: redis.Redis) -> None:
 
 
 def test_with_failures_at_zero_no_room_is_watched(settings: Settings, client: redis.Redis) -> None:
-    note(Rooms(with_rooms(settings, failures=0), client, Ledger(settings, client)), crowd(50))
+    note(Rooms(Store(client), with_rooms(settings, failures=0).rooms, Ledger(Store(client)), "rx1"), crowd(50))
     assert client.keys("*") == []
 
 
@@ -109,7 +110,7 @@ def test_it_is_published_once_told_in_the_history_and_shown(
     with client.pubsub() as channel:  # type: ignore[no-untyped-call]
         channel.subscribe(KEYS.channel)
         assert channel.get_message(timeout=5)["type"] == "subscribe"
-        second = Rooms(settings, client, Ledger(settings, client))  # of another receiver
+        second = Rooms(Store(client), settings.rooms, Ledger(Store(client)), "rx1")  # of another receiver
         note(rooms, crowd(12))
         note(second, crowd(12))
         note(rooms, crowd(12))
@@ -200,7 +201,7 @@ def test_nobody_is_banned_early_for_prompts_in_a_hot_room(
 
 
 def test_a_known_room_is_watched_on_while_unknown_ones_pour_in(settings: Settings, client: redis.Redis) -> None:
-    rooms = Rooms(settings, client, Ledger(settings, client))
+    rooms = Rooms(Store(client), settings.rooms, Ledger(Store(client)), "rx1")
     note(rooms, crowd(4))
     for turn in range(6):
         flood = [failure(A, alias=f"flood{turn}-{n}") for n in range(900)]
@@ -210,7 +211,7 @@ def test_a_known_room_is_watched_on_while_unknown_ones_pour_in(settings: Setting
 
 def test_of_many_hostile_aliases_only_so_many_are_watched(settings: Settings, client: redis.Redis) -> None:
     limited = with_rooms(settings, most=2_000)
-    rooms = Rooms(limited, client, Ledger(limited, client))
+    rooms = Rooms(Store(client), limited.rooms, Ledger(Store(client)), "rx1")
     note(rooms, crowd(1, alias="first"))
     before, peak = int(client.info("memory")["used_memory"]), 0
     for start in range(0, 100_000, 500):

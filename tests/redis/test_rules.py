@@ -15,6 +15,7 @@ from shared.addresses import Network
 from shared.events import Ban, decode
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
+from shared.store.store import Store
 from tests.lab.process import wait_until
 from tests.redis.conftest import KEYS, facts, history, text
 from tests.redis.counting import Counting, counting, failure, failures, with_rooms, with_rules
@@ -75,7 +76,7 @@ def test_strikes_are_kept_for_strikes_kept_after_the_ban(settings: Settings, cli
 
 
 def test_strikes_are_forgotten_after_that(settings: Settings, client: redis.Redis) -> None:
-    ledger = Ledger(settings, client)
+    ledger = Ledger(Store(client))
     assert ledger.ban(NewBan(A, 30, "pin", "[]", "rx1", strikes_kept_ms=50)).strikes == 1
     wait_until(lambda: ledger.strikes(A) == 0, "they are forgotten")
     with counting(with_rules(settings, pin={"bantime_increment": True})) as site:

@@ -20,8 +20,9 @@ from shared.errors import StoreError
 from shared.exempt.exemptions import Exemptions
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
-from shared.store.connection import PATIENT_S, connect, translated
+from shared.store.connection import PATIENT_S, connect
 from shared.store.sentinel import ASK_EVERY_S, SENTINEL_S
+from shared.store.store import Store
 from tests.lab.loopback import addresses
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
@@ -54,8 +55,11 @@ def complaint(settings: Settings, about: str) -> str:
 
     def is_about() -> bool:
         nonlocal said
-        with pytest.raises(StoreError) as caught, connect(settings, "test", PATIENT_S) as client, translated(settings):
-            client.ping()
+        with (
+            pytest.raises(StoreError) as caught,
+            connect(settings, "test", PATIENT_S) as store,
+        ):
+            store.call("PING")
         said = str(caught.value)
         return about in said
 
@@ -75,7 +79,7 @@ def test_two_frozen_sentinels_delay_a_new_connection_by_their_two_timeouts_and_t
         for _ in range(TRIES):
             if any(is_prompt(*each) for each in found):
                 break
-            with connect(settings, "test", PATIENT_S) as client, suppress(redis.RedisError):
+            with connect(settings, "test", PATIENT_S).client as client, suppress(redis.RedisError):
                 first = pinged(client)
                 client.connection_pool.disconnect()
                 found.append((first, pinged(client)))
@@ -99,7 +103,7 @@ def is_prompt(first: float, next_: float) -> bool:
 
 
 def test_a_database_number_is_used(site: Watched) -> None:
-    with connect(to(f"{site.url}/3"), "test", PATIENT_S) as client:
+    with connect(to(f"{site.url}/3"), "test", PATIENT_S).client as client:
         client.set("here", 1)
     with site.master.client() as client:
         client.select(3)
@@ -127,7 +131,7 @@ def test_sentinels_have_a_name_and_a_password_of_their_own(site: Watched, tmp_pa
         known = to(url, sentinel_username="pinban", sentinel_password_file=str(secret))
 
         def answers() -> bool:
-            with connect(known, "test", PATIENT_S) as client, suppress(redis.RedisError):
+            with connect(known, "test", PATIENT_S).client as client, suppress(redis.RedisError):
                 return bool(client.ping())
             return False
 
@@ -142,8 +146,8 @@ def test_without_sentinels_whoever_is_connected_goes_on(site: Watched, settings:
     agent = Agent(firewall, Exemptions(settings))
     agent.arm()
     follower = Follower(settings, agent)
-    with connect(settings, "test", PATIENT_S) as client:
-        ledger = Ledger(settings, client)
+    with connect(settings, "test", PATIENT_S).client as client:
+        ledger = Ledger(Store(client))
         ledger.heartbeat("rx1")
         follower.start()
         wait_until(lambda: not follower.trouble, "it follows")
@@ -175,8 +179,8 @@ def test_a_master_that_the_sentinels_have_given_up_is_left_and_what_only_it_knew
     agent = Agent(firewall, Exemptions(settings))
     agent.arm()
     follower = Follower(settings, agent)
-    with connect(settings, "test", PATIENT_S) as client:
-        ledger = Ledger(settings, client)
+    with connect(settings, "test", PATIENT_S).client as client:
+        ledger = Ledger(Store(client))
 
         def ban(network: Network) -> None:
             ledger.ban(NewBan(network, 600_000, "pin", "[]", "rx1"))
@@ -191,10 +195,10 @@ def test_a_master_that_the_sentinels_have_given_up_is_left_and_what_only_it_knew
         heir = site.await_failover(left)
         wait_until(lambda: bool(client.set("probe", "x")) and _has(heir, "probe"), "the receiver has left it", 10)
         ban(C)  # it has B's revision
-        with connect(to(left.url), "test", PATIENT_S) as stuck:  # a receiver that sees only the old master
+        with connect(to(left.url), "test", PATIENT_S).client as stuck:  # a receiver that sees only the old master
 
             def left_too() -> bool:
-                Ledger(settings, stuck).heartbeat("rx2")
+                Ledger(Store(stuck)).heartbeat("rx2")
                 return C in firewall.bans()
 
             wait_until(left_too, "the enforcer has left it though it heartbeats", SILENCE_S)

@@ -17,7 +17,7 @@ from shared.addresses import Network
 from shared.errors import StoreError
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
-from shared.store.connection import now_ms
+from shared.store.store import Store
 from tests.redis.conftest import KEYS
 
 LONG_MS = 600_000
@@ -27,7 +27,7 @@ LONG_MS = 600_000
 def ledger(settings: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     """Pages of ten bans."""
     monkeypatch.setattr(reading, "PAGE", 10)
-    ledger = Ledger(settings, client)
+    ledger = Ledger(Store(client))
     ledger.heartbeat("rx1")
     return ledger
 
@@ -38,7 +38,7 @@ def address(number: int) -> Network:
 
 def fill(client: redis.Redis, ends: list[int]) -> None:
     """So many bans, that end so many ms from now."""
-    now = now_ms(client)
+    now = Store(client).now_ms()
     client.zadd(KEYS.bans, {address(i): now + end for i, end in enumerate(ends)})
 
 
@@ -48,7 +48,7 @@ def test_every_ban_is_read_once_however_many_end_together(
     settings: Settings, client: redis.Redis, ledger: Ledger, number: int, alike: int
 ) -> None:
     fill(client, [LONG_MS + i // alike for i in range(number)])
-    read = list(read_snapshot(settings, client).bans)
+    read = list(read_snapshot(Store(client)).bans)
     assert sorted(read) == sorted(dict(read).items())
     assert dict(read).keys() == {address(i) for i in range(number)}
     assert all(LONG_MS - 5_000 < left_ms <= LONG_MS + number for left_ms in dict(read).values())
@@ -59,7 +59,7 @@ def test_what_is_over_or_no_network_is_left_out_of_every_page(
 ) -> None:
     fill(client, [-1_000 + i for i in range(25)] + [LONG_MS] * 25)
     client.zadd(KEYS.bans, {f"garbage {i}": 2**60 for i in range(25)} | {"203.0.113.7": float("inf")})
-    snapshot = read_snapshot(settings, client)
+    snapshot = read_snapshot(Store(client))
     assert dict(snapshot.bans).keys() == {address(i) for i in range(25, 50)} | {"203.0.113.7"}
     assert snapshot.unreadable == 25
 
@@ -78,7 +78,7 @@ def test_bans_and_unbans_between_pages_are_all_in_the_snapshot_or_in_the_events(
         confirmed = channel.get_message(timeout=5)
         assert confirmed
         assert confirmed["type"] == "subscribe"
-        snapshot = read_snapshot(settings, client)
+        snapshot = read_snapshot(Store(client))
 
         def disturbed(bans: Iterator[tuple[Network, int]]) -> Iterator[tuple[Network, int]]:
             while page := list(islice(bans, dice.randrange(1, 15))):
@@ -110,11 +110,11 @@ def test_a_ledger_that_is_lost_between_two_pages_ends_no_ban(
     firewall = DryRunFirewall()
     agent = Agent(firewall, lambda _: "")
     agent.arm()
-    agent.resync(read_snapshot(settings, client))
+    agent.resync(read_snapshot(Store(client)))
     before = firewall.bans().keys()
     assert len(before) == 100
     position = agent.applied
-    snapshot = read_snapshot(settings, client)
+    snapshot = read_snapshot(Store(client))
     if loss == "flushed":
         client.flushall()
     else:
@@ -126,5 +126,5 @@ def test_a_ledger_that_is_lost_between_two_pages_ends_no_ban(
     agent.check()
     assert firewall.bans().keys() == before
     ledger.heartbeat("rx2")
-    agent.resync(read_snapshot(settings, client))
+    agent.resync(read_snapshot(Store(client)))
     assert firewall.bans().keys() == before, "another ledger, or an older one, ends nothing"

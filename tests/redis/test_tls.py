@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from pinban.cli import main
 from shared.errors import SettingsError, StoreError
 from shared.settings.schema import Redis, Settings
-from shared.store.connection import PATIENT_S, connect, translated
+from shared.store.connection import PATIENT_S, connect
 from shared.store.tls import check_secrets
 from tests.lab.certificates import Authority
 from tests.lab.one_host import OneHost, public_folder
@@ -87,16 +87,15 @@ def outcome(host: OneHost, table: dict[str, Any]) -> str:
     settings = msgspec.structs.replace(Settings(), redis=Redis(**table))
 
     def ask() -> set[str]:
-        client = connect(settings, "test", PATIENT_S)
+        store = connect(settings, "test", PATIENT_S)
         said = set()
         for _ in range(3):
             try:
-                with translated(settings):
-                    client.ping()
+                store.call("PING")
                 said.add("")
             except StoreError as error:
                 said.add(str(error).partition(": ")[2].partition(" (")[0])
-        client.close()
+        store.close()
         return said
 
     return "; ".join(sorted(host.namespace.call(ask)))
@@ -125,13 +124,10 @@ def test_an_expired_certificate_of_ours_is_told_as_such_or_as_refused(host: OneH
     running = server(host, place, files, files.server)
     try:
         settings = msgspec.structs.replace(Settings(), redis=Redis(**files.told(files.expired_client)))
-        client = host.namespace.call(lambda: connect(settings, "test", PATIENT_S))
+        store = host.namespace.call(lambda: connect(settings, "test", PATIENT_S))
         for _ in range(3):
-            with (
-                pytest.raises(StoreError, match=r"it refuses our certificate, .* redis\.cert_file"),
-                translated(settings),
-            ):
-                host.namespace.call(client.ping)
+            with pytest.raises(StoreError, match=r"it refuses our certificate, .* redis\.cert_file"):
+                host.namespace.call(lambda: store.call("PING"))
     finally:
         running.stop()
 

@@ -16,6 +16,7 @@ from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import connect
+from shared.store.store import Store
 from tests.lab.kernel import members
 from tests.lab.lab import Lab
 from tests.lab.process import wait_until
@@ -43,8 +44,8 @@ def flood(lab: Lab, network: str, number: int, per_s: int) -> float:
     """So many bans at this pace, or as fast as Redis takes them; the seconds it took."""
     settings = Settings(redis=Redis(url=f"unix://{lab.redis.socket}"))
     begun = time.monotonic()
-    with connect(settings, "test", 5.0) as client:
-        writer = Ledger(settings, client)
+    with connect(settings, "test", 5.0).client as client:
+        writer = Ledger(Store(client))
         for n in range(number):
             writer.ban(NewBan(Network(f"{network}.{n >> 8}.{n & 255}"), 600_000, "pin", "[]", "test"))
             if n % 50 == 0:

@@ -12,6 +12,7 @@ from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import connect
+from shared.store.store import Store
 from tests.lab.daemons import Enforcer
 from tests.lab.kernel import members, traces
 from tests.lab.lab import Lab, ReverseProxy
@@ -95,8 +96,8 @@ def test_a_killed_enforcer_lets_nothing_through_and_catches_up_within_two_second
 def test_bans_and_deaths_by_turns_leave_kernel_and_ledger_equal(lab: Lab, enforcer: Enforcer) -> None:
     """Killed while events come in, not only between them."""
     settings = Settings(redis=Redis(url=f"unix://{lab.redis.socket}"))
-    with connect(settings, "test", 2.0) as client:
-        ledger_writer = Ledger(settings, client)
+    with connect(settings, "test", 2.0).client as client:
+        ledger_writer = Ledger(Store(client))
         for life in range(3):
             for n in range(200):
                 ledger_writer.ban(NewBan(Network(f"203.0.{113 + life}.{n + 1}"), 60_000, "pin", "[]", "test"))
@@ -145,8 +146,8 @@ def test_a_ledger_that_bans_ignored_and_own_addresses_is_not_obeyed(lab: Lab, en
     rp1, rp2 = (rp.host for rp in lab.rps)
     settings = Settings(redis=Redis(url=f"unix://{lab.redis.socket}"))
     wrong = {IGNORED, "192.0.2.0/25", rp1.outside, rp1.inside, "127.0.0.1"}
-    with connect(settings, "test", 2.0) as client:
-        ledger_writer = Ledger(settings, client)
+    with connect(settings, "test", 2.0).client as client:
+        ledger_writer = Ledger(Store(client))
         for network in (*wrong, "203.0.120.1"):
             ledger_writer.ban(NewBan(Network(network), 60_000, "pin", "[]", "test"))
         wait_until(lambda: "203.0.120.1" in members(rp1.namespace), "the event after them is applied")

@@ -20,6 +20,7 @@ from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import connect
 from shared.store.keys import Keys
+from shared.store.store import Store
 from tests.lab.datagrams import Sender, failure
 from tests.lab.lab import Lab
 from tests.lab.process import wait_until
@@ -168,8 +169,8 @@ def test_a_flood_of_malformed_empty_binary_truncated_and_65507_byte_datagrams_is
 def ban_by_force(lab: Lab, networks: Iterable[str]) -> None:
     """Write into the ledger past all that asks whether one may."""
     settings = Settings(redis=Redis(url=f"unix://{lab.redis.socket}"))
-    with connect(settings, "test", 2.0) as client:
-        writer = Ledger(settings, client)
+    with connect(settings, "test", 2.0).client as client:
+        writer = Ledger(Store(client))
         for network in networks:
             writer.ban(NewBan(Network(network), 300_000, "pin", "[]", "test"))
 

@@ -9,7 +9,7 @@ import pytest
 from bench.bans import KEYS, NODE, Site, site
 from pinban.deployment.problems import problems
 from shared.nodes import read_nodes
-from shared.settings.schema import Settings
+from shared.store.store import Store
 from tests.lab.kernel import members, traces
 from tests.lab.process import wait_until
 
@@ -98,7 +98,7 @@ def test_a_set_that_is_full_and_may_not_grow_is_a_trouble_that_status_names() ->
         held = len(members(full.namespace))
         assert 1_024 + 130 <= held < 1_300
         with full.server.client() as client:
-            [node] = read_nodes(Settings(), client)
+            [node] = read_nodes(Store(client))
         assert node.fields["set_capacity"] == "1024"
         assert int(node.fields["set_fill"]) >= 100
         assert int(node.fields["unfit"]) == 1_300 - held

@@ -1,48 +1,19 @@
-"""The pure decisions: whether a count is a ban, what the firewall must change, where an agent stands."""
+"""The pure decisions of an enforcer: what the firewall must change, where an agent stands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from enforcer.position import Position, Step
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, RENEW_MS, SLACK_MS, plan
-from receiver.failures import Counted, Failure
-from receiver.store.counters import expired
-from receiver.verdict import Verdict, decide
 from shared.addresses import Network
-from shared.durations import Milliseconds
 from shared.events import Ban, Event, Heartbeat, Stamp, Unban
-from shared.settings.rules import Rule
 
 A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
-
-
-@pytest.mark.parametrize("count", [0, 1, 4])
-def test_below_the_limit_nobody_is_banned(count: int) -> None:
-    assert decide(Counted(A, "pin", count), Rule()) is None
-
-
-@pytest.mark.parametrize("count", [5, 6, 500])
-def test_at_the_limit_and_above_it_the_network_is_banned(count: int) -> None:
-    counted = Counted(A, "pin", count, ("id rp alias 1",))
-    assert decide(counted, Rule()) == Verdict(A, "pin", 300_000, ("id rp alias 1",))
-
-
-def test_the_rule_sets_limit_and_length() -> None:
-    rule = msgspec.structs.replace(Rule(), maxretry=1, bantime=Milliseconds(60_000))
-    verdict = decide(Counted(A, "pin", 1), rule)
-    assert verdict is not None
-    assert verdict.bantime_ms == 60_000
-
-
-@pytest.mark.parametrize(("age_ms", "late"), [(0, False), (299_999, False), (300_000, True), (10**9, True)])
-def test_a_failure_as_old_as_findtime_counts_no_more(age_ms: int, late: bool) -> None:
-    assert expired([Failure(A, "pin", "i", "rp", "a", 5)], {"pin": Rule()}, 5 + age_ms) == [late]
 
 
 lengths = st.integers(0, 2 * SLACK_MS) | st.integers(0, 2 * LONGEST_TIMEOUT_MS)

@@ -1,0 +1,76 @@
+"""Builds every part of a receiver's worker once, for the worker and for tests. Starts nothing.
+
+sockets -> Intake -> slot of the spool -> Counter -> Redis        Maintenance and Mailer beside them, each with a
+                                                                  connection of its own
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from receiver.counting import Counter
+from receiver.inherited import Inherited
+from receiver.intake import Intake, Sorter
+from receiver.mail import Mailer
+from receiver.maintenance import Learn, Maintenance
+from receiver.probes import Probes, Watch
+from shared.exempt import Exemptions, names_of
+from shared.store import HASTY_S, connect
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The threads of a worker."""
+
+    names: threading.Thread  #: looks up the DNS names of ignoreip
+    sorter: Sorter  #: the intake's; no thread
+    counter: Counter
+    intake: Intake
+    maintenance: Maintenance
+    mailer: Mailer | None  #: where mail is set up
+
+    def start(self) -> None:
+        """Start them all."""
+        for thread in (self.names, self.counter, self.intake, self.maintenance, self.mailer):
+            if thread is not None:
+                thread.start()
+
+    def finish(self, within_s: float) -> None:
+        """Stop taking in, count what was taken in if that can be done in time, and end."""
+        self.intake.stop()
+        self.maintenance.stop()
+        if self.mailer is not None:
+            self.mailer.stop()
+        self.counter.finish(within_s)
+
+    def moving(self, within_s: float) -> bool:
+        """Whether the threads that matter are alive, and those between a line and its ban came round so lately."""
+        now = time.monotonic()
+        alive = all(thread.is_alive() for thread in (self.intake, self.counter, self.maintenance))
+        return alive and all(now - thread.moved_at < within_s for thread in (self.intake, self.counter))
+
+
+def assemble(inherited: Inherited) -> Parts:
+    """The parts of one worker; they connect at their first command. SettingsError for a redis.url that is none."""
+    settings, node = inherited.settings, inherited.settings.receiver.node
+    names = names_of(settings)
+    exempt = Exemptions(settings, names)
+    beside = connect(settings, f"maintenance-{node}", HASTY_S)
+    probes = Probes(beside, node)
+    counter = Counter(settings, inherited.spool, connect(settings, f"receiver-{node}", HASTY_S))
+    sorter = Sorter(settings, inherited.rulebook, exempt, probes.note)
+    return Parts(
+        names,
+        sorter,
+        counter,
+        Intake(inherited.sockets, inherited.spool, sorter, counter),
+        Maintenance(
+            beside,
+            inherited,
+            Learn(exempt.learn, counter.learn_hot),
+            Watch(beside, node, probes, inherited.spool),
+        ),
+        Mailer(connect(settings, f"mailer-{node}", HASTY_S), settings.mail, node) if settings.mail.to else None,
+    )

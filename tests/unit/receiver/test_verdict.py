@@ -1,0 +1,98 @@
+"""The policy of a ban: when a limit is broken, how long the ban is, and what it is when Redis knows more."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from receiver.failures import Counted, Failure
+from receiver.store import expired
+from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
+from shared.addresses import Network
+from shared.durations import Milliseconds
+from shared.settings import Rule
+from shared.settings.rules import built_in_rules
+
+A = Network("203.0.113.7")
+
+EVIDENCE = ("id1 10.0.0.11 meet.alice 1", "id2 10.0.0.12  2")
+
+FACTS = (
+    {"id": "id1", "rp": "10.0.0.11", "alias": "meet.alice", "at": "1"},
+    {"id": "id2", "rp": "10.0.0.12", "alias": "", "at": "2"},
+)
+
+
+def verdict(found: Circumstances, chance: float = 0.0, name: str = "pin", **facts: object) -> Verdict | None:
+    rules = built_in_rules()
+    key = name.removesuffix(".long")
+    rules[key] = msgspec.structs.replace(rules[key], **facts)
+    return decide(Counted(A, name, 5, EVIDENCE), name, rules, found, chance)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_below_the_limit_nothing_is_broken(count: int) -> None:
+    assert broken_rule(Counted(A, "pin", count), Rule()) is None
+
+
+@pytest.mark.parametrize("count", [5, 6, 500])
+def test_at_the_limit_and_above_it_the_rule_is_broken(count: int) -> None:
+    assert broken_rule(Counted(A, "pin", count), Rule()) == "pin"
+
+
+def test_a_verdict_says_whom_why_for_how_long_and_what_counts_from_zero() -> None:
+    rules = tuple(built_in_rules())
+    found = verdict(Circumstances(), bantime=Milliseconds(60_000))
+    assert found == Verdict(A, "pin", 60_000, FACTS, False, 604_800_000, rules, False)
+    assert found is not None
+    assert json.loads(found.told) == list(FACTS)
+
+
+def test_an_address_on_the_allow_list_is_not_banned_whatever_it_did() -> None:
+    assert verdict(Circumstances(allowed=True)) is None
+    assert verdict(Circumstances(allowed=True, strikes=9, doubted=True)) is None
+
+
+def test_strikes_make_a_ban_longer_where_the_rule_says_so() -> None:
+    growing = verdict(Circumstances(strikes=2), bantime_increment=True)
+    assert growing is not None
+    assert growing.bantime_ms == 4 * 300_000
+    fixed = verdict(Circumstances(strikes=2))
+    assert fixed is not None
+    assert fixed.bantime_ms == 300_000
+
+
+def test_no_ban_is_shorter_than_the_kernel_needs_to_have_it() -> None:
+    short = verdict(Circumstances(), bantime_increment=True, bantime_factor=0.001)
+    assert short is not None
+    assert short.bantime_ms == 2_000
+
+
+@pytest.mark.parametrize("found", [Circumstances(doubted=True), Circumstances()], ids=["doubted", "a simulating rule"])
+def test_a_simulated_ban_lets_nobody_off_what_other_rules_counted(found: Circumstances) -> None:
+    simulated = verdict(found, simulate=not found.doubted)
+    assert simulated is not None
+    assert (simulated.simulate, simulated.forgives) == (True, ("pin",))
+
+
+def test_only_a_ban_by_the_long_window_counts_that_from_zero() -> None:
+    first, second = verdict(Circumstances()), verdict(Circumstances(), name="pin.long", long_maxretry=5)
+    assert first is not None
+    assert second is not None
+    assert (first.long, second.long) == (False, True)
+    assert second.rule == "pin.long"
+
+
+def test_evidence_that_pinban_did_not_write_is_left_out() -> None:
+    counted = Counted(A, "pin", 5, ("garbage", *EVIDENCE, "a b c d e"))
+    found = decide(counted, "pin", built_in_rules(), Circumstances(), 0.0)
+    assert found is not None
+    assert found.evidence == FACTS
+    assert senders(counted) == ["10.0.0.11", "10.0.0.12"]
+
+
+@pytest.mark.parametrize(("age_ms", "late"), [(0, False), (299_999, False), (300_000, True), (10**9, True)])
+def test_a_failure_as_old_as_findtime_counts_no_more(age_ms: int, late: bool) -> None:
+    assert expired([Failure(A, "pin", "i", "rp", "a", 5)], {"pin": Rule()}, 5 + age_ms) == [late]
