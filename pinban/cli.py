@@ -1,14 +1,76 @@
-"""The command line: its group, and what all commands take. The commands are in pinban/commands."""
+"""The command line: one group with its exit codes, and one clear line for every failure. Commands: pinban/commands."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from pinban.commands import COMMANDS
+from pinban.tables import printable
+from shared.errors import PinbanError
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done; status and doctor: all is well
+  1  failed, and a line on standard error says why;
+     status and doctor: something is wrong; unban: still banned
+  2  the command line is wrong, and nothing was done"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--config", metavar="FILE", help="Settings, a TOML file.")
+class Pinban(click.Group):
+    """Lists its commands by what they are for, and tells of every failure in one line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click
+        """The commands under the headings of COMMANDS."""
+        width = max(len(name) for name in self.commands)
+        for heading, commands in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(f"{each.name:{width}}", each.get_short_help_str(formatter.width)) for each in commands]
+                )
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the words before the command."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise _in_one_line(error) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Read the rest and run the command."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise _in_one_line(error) from error
+        except PinbanError as error:
+            raise click.ClickException(_line(str(error))) from error
+        except BrokenPipeError:
+            raise  # click ends quietly when nobody reads on
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(_line(f"{what}{error.strerror or error}")) from error
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))
+
+
+def _in_one_line(error: click.UsageError) -> click.UsageError:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error
+    said = _line(error.format_message())
+    if isinstance(error, click.NoSuchOption) and error.option_name in ("-c", "--config"):
+        said = "-c FILE goes before the command."
+    stop = "" if said.endswith((".", "?")) else "."
+    command = error.ctx.command_path if error.ctx else "pinban"
+    return click.UsageError(f"{said}{stop} See {command} --help")
+
+
+@click.group(cls=Pinban, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-c", "--config", metavar="FILE", help="Settings, a TOML file; the default is /etc/pinban/pinban.toml.")
 @click.version_option(package_name="pinban")
 @click.pass_context
 def main(context: click.Context, config: str | None) -> None:
@@ -16,5 +78,6 @@ def main(context: click.Context, config: str | None) -> None:
     context.obj = config
 
 
-for _command in COMMANDS:
-    main.add_command(_command)
+for _commands in COMMANDS.values():
+    for _command in _commands:
+        main.add_command(_command)

@@ -1,4 +1,7 @@
-"""How the operator's command shows what it found: tables for people, JSON for programs."""
+"""How the commands show what they found: tables and lines for people, JSON for programs.
+
+What comes from outside (rooms, notes, names of nodes) becomes printable here, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+
+def printable(text: object) -> str:
+    """One line that commands no terminal: what is not printable becomes an underscore."""
+    return "".join(c if c.isprintable() else "_" for c in str(text))
+
+
+def print_line(text: str, **style: Any) -> None:
+    """One line, in a style that click knows."""
+    click.secho(printable(text), **style)
 
 
 def print_json(value: object) -> None:
@@ -35,10 +48,13 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: st
         return empty
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     return table
 
 
 def local_time(row: dict[str, Any]) -> str:
-    """The time of an entry on this host's clock face, with its zone."""
-    return datetime.fromtimestamp(row["at_ms"] / 1_000).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+    """The time of an entry by this host's clock, with its zone; a question mark for one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(row["at_ms"] / 1_000).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+    except (ValueError, OverflowError, OSError):
+        return "?"

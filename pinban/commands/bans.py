@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from pinban.deployment import Operator
-from pinban.options import Length, as_json_option, reported
-from pinban.tables import print_json, print_table
+from pinban.options import Address, Length, Note, as_json_option
+from pinban.tables import print_json, print_line, print_table
 from shared.durations import Milliseconds
 from shared.settings import load
 
@@ -17,7 +17,6 @@ from shared.settings import load
 @click.command()
 @as_json_option
 @click.pass_obj
-@reported
 def bans(config: str | None, as_json: bool) -> None:
     """List who is banned now, why, and for how much longer."""
     rows = Operator(load(config)).bans()
@@ -32,7 +31,7 @@ def bans(config: str | None, as_json: bool) -> None:
                 Milliseconds(r["left_ms"]),
                 r["rule"] + (" (simulated)" if r["simulated"] else ""),
                 r["strikes"],
-                evidence_of(r),
+                _evidence_of(r),
                 r["by"],
             )
             for r in rows
@@ -41,50 +40,55 @@ def bans(config: str | None, as_json: bool) -> None:
     )
 
 
-def evidence_of(row: dict[str, Any]) -> str:
+def _evidence_of(row: dict[str, Any]) -> str:
     """Why a network is banned, in a few words."""
     if row["why"]:
         return str(row["why"])
-    rooms = sorted({str(e.get("alias", "")) for e in row["evidence"]})
-    rps = sorted({str(e.get("rp", "")) for e in row["evidence"]})
-    return f"{len(row['evidence'])} failures; rooms {', '.join(rooms)}; by way of {', '.join(rps)}" if rooms else ""
+    failures = [each for each in row["evidence"] if isinstance(each, dict)]
+    rooms = sorted({str(each.get("alias", "")) for each in failures})
+    rps = sorted({str(each.get("rp", "")) for each in failures})
+    return f"{len(failures)} failures; rooms {', '.join(rooms)}; by way of {', '.join(rps)}" if rooms else ""
 
 
 @click.command()
-@click.argument("address")
+@click.argument("address", type=Address())
 @click.option("--for", "bantime", type=Length(), metavar="TIME", help="How long; the default is rules.pin.bantime.")
-@click.option("--why", default="", metavar="TEXT", help="A note for the history.")
+@click.option("--why", type=Note(), default="", metavar="TEXT", help="A note for the history.")
 @as_json_option
 @click.pass_obj
-@reported
 def ban(config: str | None, address: str, bantime: Milliseconds | None, why: str, as_json: bool) -> None:
-    """Ban an ADDRESS or network on every RP. A standing ban is made longer, never shorter."""
+    """Ban an ADDRESS or network on every RP.
+
+    A ban that stands already becomes longer, never shorter.
+    """
     settings = load(config)
     length = bantime or settings.rules["pin"].bantime
     result = Operator(settings).ban(address, int(length), why)
     if as_json:
         print_json(result)
     elif result["new"]:
-        click.echo(f"banned {result['network']} for {length}")
+        print_line(f"banned {result['network']} for {length}")
     else:
-        click.echo(f"{result['network']} is banned for another {Milliseconds(result['left_ms'])} already")
+        print_line(f"{result['network']} is banned for another {Milliseconds(result['left_ms'])} already")
 
 
 @click.command()
-@click.argument("address")
-@click.option("--why", default="", metavar="TEXT", help="A note for the history.")
+@click.argument("address", type=Address())
+@click.option("--why", type=Note(), default="", metavar="TEXT", help="A note for the history.")
 @as_json_option
 @click.pass_obj
-@reported
 def unban(config: str | None, address: str, why: str, as_json: bool) -> None:
-    """End the ban of an ADDRESS or network on every RP; forget its failures and strikes."""
+    """End the ban of an ADDRESS or network on every RP.
+
+    Its failures and strikes are forgotten. The exit code is 1 when a ban of a wider network still holds it.
+    """
     result = Operator(load(config)).unban(address, why)
     if as_json:
         print_json(result)
     elif result["was_banned"]:
-        click.echo(f"unbanned {result['network']}")
+        print_line(f"unbanned {result['network']}")
     elif result["within"]:
-        click.echo(f"{result['network']} has no ban of its own; unban {', '.join(result['within'])}, which holds it")
+        print_line(f"{result['network']} has no ban of its own; unban {', '.join(result['within'])}, which holds it")
     else:
-        click.echo(f"{result['network']} was not banned; every RP was told to let it in all the same")
+        print_line(f"{result['network']} was not banned; every RP was told to let it in all the same")
     sys.exit(1 if result["within"] else 0)

@@ -12,15 +12,15 @@ from rich.console import Group
 from rich.live import Live
 
 from pinban.deployment import Operator
-from pinban.options import as_json_option, reported
-from pinban.tables import console, local_time, print_json, table_of
+from pinban.options import as_json_option
+from pinban.tables import console, local_time, print_json, printable, table_of
 from shared.durations import Milliseconds
 from shared.errors import StoreError
 from shared.ledger import History, sentence
 from shared.settings import load
 from shared.store import PATIENT_S, connect
 
-#: How often new entries of the history are looked for, and how often the screen of `top` is drawn anew, s.
+#: How often new entries of the history are looked for, and how often the screen of `top` is drawn again, s.
 _WATCH_S, _TOP_S = 0.5, 2.0
 
 #: Rows of each table of `top`.
@@ -30,9 +30,11 @@ _TOP_ROWS = 15
 @click.command()
 @as_json_option
 @click.pass_obj
-@reported
 def watch(config: str | None, as_json: bool) -> None:
-    """Print bans, unbans and rooms under attack as they happen, and what goes wrong; until Ctrl-C."""
+    """Print each ban, unban and problem as it happens.
+
+    Rooms under attack too. Ctrl-C ends it.
+    """
     settings = load(config)
     history = History(settings, connect(settings, "watch", PATIENT_S))
     operator = Operator(settings)
@@ -46,7 +48,7 @@ def watch(config: str | None, as_json: bool) -> None:
             except StoreError as error:
                 rows, problems = [], [str(error)]
             for row in rows:
-                click.echo(json.dumps(row) if as_json else f"{local_time(row)}  {sentence(row)}")
+                click.echo(json.dumps(row) if as_json else f"{local_time(row)}  {printable(sentence(row))}")
                 last = row["id"]
             for text, now in [(p, True) for p in problems if p not in known] + [
                 (p, False) for p in known if p not in problems
@@ -60,9 +62,11 @@ def watch(config: str | None, as_json: bool) -> None:
 @click.command()
 @as_json_option
 @click.pass_obj
-@reported
 def top(config: str | None, as_json: bool) -> None:
-    """Show who fails most and which rooms are tried most, now and on; until Ctrl-C. With --json once."""
+    """Show who fails most and which rooms are tried most.
+
+    Every two seconds until Ctrl-C; once with --json or where there is no terminal.
+    """
     operator = Operator(load(config))
     if as_json:
         print_json({"counters": operator.counters(), "rooms": operator.rooms()})
@@ -92,7 +96,7 @@ def _tell(text: str, now: bool, as_json: bool) -> None:
         click.echo(json.dumps({"at_ms": at_ms, "event": "problem" if now else "solved", "what": text}))
     else:
         sign = click.style("! ", fg="red", bold=True) if now else click.style("solved: ", fg="green")
-        click.echo(f"{local_time({'at_ms': at_ms})}  {sign}{text}")
+        click.echo(f"{local_time({'at_ms': at_ms})}  {sign}{printable(text)}")
 
 
 def _screen(operator: Operator) -> Group:

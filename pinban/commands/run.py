@@ -1,4 +1,4 @@
-"""All on this host: run."""
+"""Everything on one host: run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import sys
 
 import click
 
-from pinban.options import reported
-
 
 @click.command()
 @click.pass_obj
-@reported
 def run(config: str | None) -> None:
-    """Run everything on this host, in the foreground, on an embedded store."""
+    """Run everything on this host, in the foreground.
+
+    Receiver, enforcer and a Redis of its own, unless redis.url names one. Ctrl-C ends it.
+    """
     from pinban.local import run_all  # noqa: PLC0415  the operator's commands need none of it
 
     sys.exit(run_all(config))

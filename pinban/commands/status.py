@@ -1,4 +1,4 @@
-"""The state as it is: status, counters."""
+"""The state as it is now: status, counters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from pinban.deployment import Operator
-from pinban.options import as_json_option, reported
-from pinban.tables import print_json, print_table
+from pinban.options import as_json_option
+from pinban.tables import print_json, print_line, print_table
 from shared.durations import Milliseconds
 from shared.settings import load
 
@@ -17,21 +17,23 @@ from shared.settings import load
 @click.command()
 @as_json_option
 @click.pass_obj
-@reported
 def status(config: str | None, as_json: bool) -> None:
-    """Show the ledger and every daemon; exit code 1 when something is wrong."""
+    """Show the ledger, every daemon and what is wrong.
+
+    The exit code is 1 when something is.
+    """
     report = Operator(load(config)).status()
     if as_json:
         print_json(report)
     else:
-        show_status(report)
+        _show_status(report)
     sys.exit(1 if report["problems"] else 0)
 
 
-def show_status(report: dict[str, Any]) -> None:
+def _show_status(report: dict[str, Any]) -> None:
     """The ledger, the nodes, what happened and what is wrong."""
     ledger = report["ledger"]
-    click.echo(
+    print_line(
         f"ledger: epoch {ledger['epoch'] or '(none yet)'}, revision {ledger['rev']}, {ledger['bans']} banned now"
     )
     print_table(
@@ -39,11 +41,11 @@ def show_status(report: dict[str, Any]) -> None:
         [
             (
                 node["name"],
-                node["kind"],
+                node.get("kind", ""),
                 "yes" if node["alive"] else "NO",
                 f"{Milliseconds(node['silent_ms'])} ago",
                 node.get("applied_rev", ""),
-                node.get("bans", "") if node["kind"] == "enforcer" else "",
+                node.get("bans", "") if node.get("kind") == "enforcer" else "",
                 node.get("queued", ""),
                 node.get("drops", ""),
                 node.get("backend", ""),
@@ -68,18 +70,17 @@ def show_status(report: dict[str, Any]) -> None:
             "",
         )
     for room in report["hot_rooms"]:
-        click.secho(f"  room {room} is under attack", fg="yellow")
+        print_line(f"  room {room} is under attack", fg="yellow")
     for note in report["notes"]:
-        click.echo(f"  {note}")
+        print_line(f"  {note}")
     for problem in report["problems"]:
-        click.secho(f"! {problem}", fg="red", bold=True)
+        print_line(f"! {problem}", fg="red", bold=True)
 
 
 @click.command()
 @click.option("--limit", default=50, type=click.IntRange(1), metavar="N", help="The N highest; the default is 50.")
 @as_json_option
 @click.pass_obj
-@reported
 def counters(config: str | None, limit: int, as_json: bool) -> None:
     """List who has failed lately, the highest counts first."""
     rows = Operator(load(config)).counters()[:limit]
