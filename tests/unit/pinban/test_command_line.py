@@ -154,6 +154,11 @@ def test_a_failure_is_one_line_whatever_its_words(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_a_file_that_fails_while_it_is_read_is_one_line() -> None:
+    result = pinban("explain", "/proc/self/mem")  # its first bytes are of no memory: proc(5)
+    assert (result.exit_code, result.stderr) == (1, "Error: Input/output error\n")
+
+
 @pytest.mark.parametrize("at_ms", [2**64 - 1, -(2**63)])
 def test_a_time_that_no_calendar_has_is_a_question_mark(at_ms: int) -> None:
     assert local_time({"at_ms": at_ms}) == "?"
