@@ -74,7 +74,7 @@ def _in_one_line(error: click.UsageError) -> click.UsageError:
 @click.version_option(package_name="pinban")
 @click.pass_context
 def main(context: click.Context, config: str | None) -> None:
-    """Ban conference-PIN guessers on every reverse proxy of a Pexip deployment."""
+    """Ban conference-PIN guessers on every reverse proxy (RP) of a Pexip deployment."""
     context.obj = config
 
 

@@ -89,15 +89,15 @@ def _redis(client: redis.Redis) -> Iterator[Finding]:
     try:
         facts: Any = client.info()
     except redis.exceptions.NoPermissionError:
-        yield Finding("note", "redis", "its ACL forbids INFO: version, memory and persistence are not looked at")
+        yield Finding("note", "redis", "its ACL forbids INFO, so version, memory and persistence were not checked")
         return
     version = str(facts.get("redis_version", ""))
     if _too_old(version):
-        yield Finding("bad", "redis", f"is version {version}; pinban needs 6.2 or newer")
+        yield Finding("bad", "redis", f"is version {version}; pinban needs 6.2 or newer; upgrade it")
     if not facts.get("maxmemory"):
-        yield Finding("note", "redis", "maxmemory is not set: a flood of addresses takes what memory there is")
+        yield Finding("note", "redis", "maxmemory is not set: a flood of addresses takes all memory there; set it")
     if not facts.get("aof_enabled"):
-        yield Finding("note", "redis", "appendonly is off: a restart loses bans and counters; the RPs keep their bans")
+        yield Finding("note", "redis", "appendonly is off: a restart loses bans and counters; set appendonly yes")
 
 
 def _too_old(version: str) -> bool:
@@ -114,7 +114,10 @@ def _heartbeat(settings: Settings, client: redis.Redis) -> Finding:
             if message is not None and _is_heartbeat(message["data"]):
                 return Finding("ok", "receivers", "a heartbeat came over the channel")
     return Finding(
-        "bad", "receivers", f"no heartbeat in {_HEARTBEAT_S:.0f} s: no receiver is running, or none reaches Redis"
+        "bad",
+        "receivers",
+        f"no heartbeat in {_HEARTBEAT_S:.0f} s: no receiver is running, or none reaches Redis;"
+        " start one, or read its log",
     )
 
 

@@ -39,7 +39,7 @@ def test_the_shipped_snippet_is_good(tmp_path: Path) -> None:
     file = nginx(tmp_path, "access_log /var/log/nginx/access.log;\n" + SERVER % "")
     assert found(file, "bad", "note") == []
     [good] = found(file, "ok")
-    assert "tells 127.0.0.1:5514" in good
+    assert "sends every request for a conference token to 127.0.0.1:5514" in good
 
 
 def test_an_nginx_that_tells_nobody_is_bad(tmp_path: Path) -> None:

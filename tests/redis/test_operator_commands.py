@@ -107,7 +107,7 @@ def test_a_node_is_what_it_last_wrote(settings: Settings, client: redis.Redis) -
 
 
 def test_a_node_that_writes_nonsense_hides_no_other(settings: Settings, client: redis.Redis) -> None:
-    """Whoever breaks into an RP may write what he likes into its hash."""
+    """Who breaks into an RP can write anything into its hash."""
     NodeWriter(settings, client, "rx1", "one").write({"kind": "receiver"})
     nonsense = {"kind": b"\xff\xfe", "seen": "x", "drops": "--5", "clock_skew_ms": "\u00b2", b"\xff": b"\xff"}
     client.hset(KEYS.node("rp1"), mapping=nonsense)  # type: ignore[arg-type]
