@@ -1,17 +1,14 @@
-"""What all commands of the command line share: option types, the way errors are told."""
+"""What several commands take: option types, and --json."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any
 
 import click
 
+from shared.addresses import parse_network
 from shared.durations import Milliseconds, parse_duration
-from shared.errors import PinbanError
-
-P = ParamSpec("P")
+from shared.errors import AddressError
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -32,18 +29,31 @@ class Length(click.ParamType[Milliseconds]):
         return length
 
 
-def reported(command: Callable[P, None]) -> Callable[P, None]:
-    """A command whose errors are one line and exit code 1."""
+class Address(click.ParamType[str]):
+    """An address or network, as it was typed: whether a prefix was written decides what is meant."""
 
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+    name = "address"
+
+    def __init__(self, *also: str) -> None:
+        self._also = also
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """From what was typed (click.ParamType)."""
+        text = str(value)
         try:
-            command(*args, **kwargs)
-        except PinbanError as error:
-            raise click.ClickException(str(error)) from error
-        except BrokenPipeError:
-            raise  # click ends quietly when nobody reads on
-        except OSError as error:
-            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+            if text not in self._also:
+                parse_network(text)
+        except AddressError as error:
+            words = ["203.0.113.7", "2001:db8::1", *self._also]
+            self.fail(f"{error}; write {', '.join(words)} or 203.0.113.0/24", param, ctx)
+        return text
 
-    return run
+
+class Note(click.ParamType[str]):
+    """A text for the history. Bytes that are no UTF-8, which Redis would refuse, become question marks."""
+
+    name = "text"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> str:
+        """From what was typed (click.ParamType)."""
+        return str(value).encode("utf-8", "replace").decode()

@@ -1,10 +1,14 @@
-"""How the operator's command shows what it found: tables for people, JSON for programs."""
+"""How the commands show what they found: tables and lines for people, JSON for programs.
+
+What comes from outside (rooms, notes, names of nodes) becomes printable here, and nowhere else.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import click
@@ -12,17 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared.durations import Milliseconds
 
-#: Of the classes that catch the eye.
-_COLOURS = {
-    "wrong_pin": "bold red",
-    "unknown_alias": "red",
-    "registration": "red",
-    "joined": "green",
-    "malformed": "yellow",
-    "other": "dim",
-}
+def printable(text: object) -> str:
+    """One line that commands no terminal: what is not printable becomes an underscore."""
+    return "".join(c if c.isprintable() else "_" for c in str(text))
+
+
+def print_line(text: str, **style: Any) -> None:
+    """One line, in a style that click knows."""
+    click.secho(printable(text), **style)
 
 
 def print_json(value: object) -> None:
@@ -46,78 +48,13 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: st
         return empty
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     return table
 
 
-def show_allowed(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """The central allow-list."""
-    if as_json:
-        print_json(rows)
-        return
-    print_table(
-        ("network", "left", "note"),
-        [(r["network"], "for ever" if r["left_ms"] is None else Milliseconds(r["left_ms"]), r["note"]) for r in rows],
-        "the allow-list is empty",
-    )
-
-
-def evidence_of(row: dict[str, Any]) -> str:
-    """Why a network is banned, in a few words."""
-    if row["why"]:
-        return str(row["why"])
-    rooms = sorted({str(e.get("alias", "")) for e in row["evidence"]})
-    rps = sorted({str(e.get("rp", "")) for e in row["evidence"]})
-    return f"{len(row['evidence'])} failures; rooms {', '.join(rooms)}; by way of {', '.join(rps)}" if rooms else ""
-
-
-def show_status(report: dict[str, Any]) -> None:
-    """The ledger, the nodes, what happened and what is wrong."""
-    ledger = report["ledger"]
-    click.echo(
-        f"ledger: epoch {ledger['epoch'] or '(none yet)'}, revision {ledger['rev']}, {ledger['bans']} banned now"
-    )
-    print_table(
-        ("node", "does", "alive", "seen", "revision", "bans in kernel", "waiting", "drops", "backend"),
-        [
-            (
-                node["name"],
-                node["kind"],
-                "yes" if node["alive"] else "NO",
-                f"{Milliseconds(node['silent_ms'])} ago",
-                node.get("applied_rev", ""),
-                node.get("bans", "") if node["kind"] == "enforcer" else "",
-                node.get("queued", ""),
-                node.get("drops", ""),
-                node.get("backend", ""),
-            )
-            for node in report["nodes"]
-        ],
-        "no daemon has reported in the last day",
-    )
-    if report["log"]:
-        print_table(
-            ("log of", "read by", "last probe", "missing", "lag"),
-            [
-                (
-                    path["rp"],
-                    path["receiver"],
-                    f"{Milliseconds(path['silent_ms'])} ago",
-                    f"{path['missing']} of {path['probes']}",
-                    "" if path["lag_ms"] is None else Milliseconds(path["lag_ms"]),
-                )
-                for path in report["log"]
-            ],
-            "",
-        )
-    for room in report["hot_rooms"]:
-        click.secho(f"  room {room} is under attack", fg="yellow")
-    for note in report["notes"]:
-        click.echo(f"  {note}")
-    for problem in report["problems"]:
-        click.secho(f"! {problem}", fg="red", bold=True)
-
-
-def styled(meaning: str) -> Text:
-    """A class in its colour, where there are colours."""
-    return Text(meaning, style=_COLOURS.get(meaning, ""))
+def local_time(row: dict[str, Any]) -> str:
+    """The time of an entry by this host's clock, with its zone; a question mark for one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(row["at_ms"] / 1_000).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+    except (ValueError, OverflowError, OSError):
+        return "?"

@@ -1,6 +1,6 @@
 """What travels on the channel: a few events, msgpack arrays whose first element is the tag with its version.
 
-Pure: bytes in, values out. The Lua scripts of the receiver write the same arrays (receiver/*.lua).
+Pure: bytes in, values out. The scripts that change the ledger write the same arrays (shared/ledger/*.lua).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgpack
 from shared.addresses import Network, parse_network
 from shared.errors import AddressError, DecodeError
 
-#: Longer bytes are no event of ours; the longest, a ban of an IPv6 network, has about 130.
+#: Longer bytes are no event of ours; the longest, a hot room with a name of 64 letters of four bytes, has about 300.
 LONGEST_EVENT = 512
 
 #: Ten years: what "for ever" means for a ban, ms.
@@ -29,9 +29,9 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """Drop this network for this long, counted from when you read it.
+    """Drop this network for so long, counted from the moment of reading.
 
-    A duration and not a deadline, so that no two clocks need agree.
+    A length and not an end, so that no two clocks have to agree.
     """
 
     stamp: Stamp  #: epoch and revision of the ledger that this change made
@@ -50,7 +50,7 @@ class Unban:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The ledger is alive and at this revision; whoever has another one has missed something."""
+    """The ledger is alive and at this revision; an enforcer at an older one has missed something."""
 
     stamp: Stamp
     time_ms: int  #: Redis TIME
@@ -65,7 +65,7 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """A room is under distributed attack. Changes nothing in the ledger, so its revision is that of the last change."""
+    """A room is under attack from many addresses. No change of the bans, so the revision is that of the last change."""
 
     stamp: Stamp
     room: str

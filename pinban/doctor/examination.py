@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from shared.store import PATIENT_S, Store, connect
 #: Where nginx keeps its configuration, unless one is named.
 NGINX = Path("/etc/nginx/nginx.conf")
 
-#: Clocks that differ by more make logs hard to compare, ms. Nothing else: all time is Redis'.
+#: Clocks that differ by more make logs hard to compare, ms. They do no other harm: all time is Redis'.
 _SKEW_MS = 5_000
 
 #: Longer round trips make bans late, ms.
@@ -30,6 +31,7 @@ _SLOW_MS = 5.0
 #: How long to wait for a heartbeat, s; they come every two.
 _HEARTBEAT_S = 5.0
 
+#: The oldest Redis that has all the commands that pinban gives.
 _OLDEST = (6, 2)
 
 _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
@@ -76,7 +78,7 @@ def _redis(store: Store) -> Iterator[Finding]:
     median = statistics.median(took)
     answers = f"answers in {median:.1f} ms (median of 20)"
     if median > _SLOW_MS:
-        yield Finding("note", "redis", f"{answers}; each ban waits for three answers")
+        yield Finding("note", "redis", f"{answers}; a ban waits for several answers, one after the other")
     else:
         yield Finding("ok", "redis", answers)
     if skew > _SKEW_MS:
@@ -84,15 +86,20 @@ def _redis(store: Store) -> Iterator[Finding]:
     try:
         facts: Any = store.call("INFO")
     except ForbiddenError:
-        yield Finding("note", "redis", "its ACL forbids INFO: version, memory and persistence are not looked at")
+        yield Finding("note", "redis", "its ACL forbids INFO, so version, memory and persistence were not checked")
         return
-    version = str(facts.get("redis_version", "0"))
-    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        yield Finding("bad", "redis", f"is version {version}; pinban needs 6.2 or newer")
+    version = str(facts.get("redis_version", ""))
+    if _too_old(version):
+        yield Finding("bad", "redis", f"is version {version}; pinban needs 6.2 or newer; upgrade it")
     if not facts.get("maxmemory"):
-        yield Finding("note", "redis", "maxmemory is not set: a flood of addresses takes what memory there is")
+        yield Finding("note", "redis", "maxmemory is not set: a flood of addresses takes all memory there; set it")
     if not facts.get("aof_enabled"):
-        yield Finding("note", "redis", "appendonly is off: a restart loses bans and counters; the RPs keep their bans")
+        yield Finding("note", "redis", "appendonly is off: a restart loses bans and counters; set appendonly yes")
+
+
+def _too_old(version: str) -> bool:
+    numbers = re.match(r"(\d{1,4})(?:\.(\d{1,4}))?", version, re.ASCII)  # one without numbers is of a fork: it may do
+    return numbers is not None and (int(numbers[1]), int(numbers[2] or 0)) < _OLDEST
 
 
 def _heartbeat(store: Store) -> Finding:
@@ -103,7 +110,10 @@ def _heartbeat(store: Store) -> Finding:
             if came is not None and came[0] == "message" and _is_heartbeat(came[1]):
                 return Finding("ok", "receivers", "a heartbeat came over the channel")
     return Finding(
-        "bad", "receivers", f"no heartbeat in {_HEARTBEAT_S:.0f} s: no receiver is running, or none reaches Redis"
+        "bad",
+        "receivers",
+        f"no heartbeat in {_HEARTBEAT_S:.0f} s: no receiver is running, or none reaches Redis;"
+        " start one, or read its log",
     )
 
 

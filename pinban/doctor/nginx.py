@@ -1,5 +1,6 @@
-"""What a proxy's nginx configuration does to detection: lines that never reach a receiver, or that clients can make
-vanish. Reads files; runs no nginx.
+"""What an RP's nginx configuration does to detection: lines that reach no receiver, lines that clients can suppress.
+
+Reads files; runs no nginx.
 """
 
 from __future__ import annotations
@@ -72,19 +73,19 @@ def _sent(blocks: Sequence[_Block], formats: Mapping[str, Any], file: Path) -> I
         where = f"{log['file']}:{log['line']}"
         target = log["args"][0]
         if log in ours:
-            yield Finding("ok", "nginx", f"{where}: tells {_server(target)} of every request for a conference token")
+            yield Finding("ok", "nginx", f"{where}: sends every request for a conference token to {_server(target)}")
         else:
             name = log["args"][1] if len(log["args"]) > 1 else "combined"
             yield Finding(
                 "bad" if not ours else "note",
                 "nginx",
                 f"{where}: the format {name} holds what clients send, so a guesser can make a line too long for a"
-                " datagram, and nginx drops it without a word; use the format pinban of pinban.conf",
+                " datagram, and nginx drops such a line silently; use the format pinban of pinban.conf",
             )
 
 
 def _lost(blocks: Sequence[_Block]) -> Iterator[Finding]:
-    """Blocks that lose the lines which the block above them sends, and proxies that do not wait for the verdict."""
+    """Blocks that lose the lines of the block above them, and proxies that do not wait for the node's answer."""
     for block in blocks:
         if any(map(_to_syslog, block.inherited)) and not any(map(_to_syslog, block.logs)):
             yield Finding(
@@ -99,7 +100,7 @@ def _lost(blocks: Sequence[_Block]) -> Iterator[Finding]:
                 "note",
                 "nginx",
                 f"{block.place}: {block.name} does not wait for the node when a client hangs up; set"
-                " proxy_ignore_client_abort on, so that the verdict is logged and not 499",
+                " proxy_ignore_client_abort on, so that the node's answer is logged and not 499",
             )
 
 

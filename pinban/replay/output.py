@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pinban.replay.count import GUESSES_PER_JOIN, Limits, Outcome, Replay, Tried, likely_innocent
 from pinban.replay.lines import Tally
+from pinban.tables import printable
 from shared.durations import Milliseconds
 
 _EXPLAINED = (
@@ -70,7 +71,7 @@ def show(console: Console, replayed: Replay, tally: Tally, now: Limits, bantime_
         console.print(Text("The addresses with the most wrong PINs:", style="bold"))
         console.print(_top(replayed))
     for note in tally.notes:
-        console.print(Text(f"! {_printable(note)}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"! {printable(note)}", style="yellow"), soft_wrap=True)
 
 
 def span(tally: Tally) -> str:
@@ -142,7 +143,7 @@ def _top(replayed: Replay) -> Table:
     table.add_column("rooms", justify="right", no_wrap=True)
     table.add_column("most tried")
     for tried in replayed.top:
-        names = ", ".join(_printable(name)[:_LONGEST_NAME] for name in tried.named)
+        names = ", ".join(printable(name)[:_LONGEST_NAME] for name in tried.named)
         more = ", ..." if tried.rooms > len(tried.named) else ""
         table.add_row(
             str(tried.network),
@@ -165,7 +166,3 @@ def _seems(tried: Tried) -> Text:
 
 def _iso(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds") if at is not None else None
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "_" for c in text)

@@ -6,7 +6,7 @@ feed); an ignoreregex is searched for both in the whole line and in what prefreg
 itself, so what only gives a name to a later line (<F-NOFAIL>, <F-MLFGAINED>) counts nothing, and a pattern without an
 address of its own finds nothing.
 
-    line -> failregex_dates -> prefregex -> failregex, ignoreregex -> address
+    line -> without_date -> prefregex -> failregex, ignoreregex -> address
 """
 
 from __future__ import annotations

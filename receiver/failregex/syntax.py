@@ -1,7 +1,7 @@
 """What a failregex says: fail2ban's tags and Python's grammar, read into a small tree. Pure; matches nothing.
 
-Python's own parser reads the pattern, so every escape, class and flag means what it means to fail2ban; the tree then
-becomes one for re2 (receiver/failregex/lookahead.py), written out by receiver/failregex/re2_pattern.py.
+Python's own parser reads the pattern, so every escape, class and flag means what it means to fail2ban. conditions.py
+and lookahead.py take out of the tree what re2 does not know, and re2_pattern.py writes it in re2's grammar.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def test_an_address_is_put_on_the_list_shown_and_taken_off(run: Run, client: red
 @pytest.mark.parametrize("address", ["203.0.113.777", "203.0.113.7/8", "office.example.com", "fe80::1%eth0"])
 def test_what_is_no_network_is_refused_in_one_line(run: Run, client: redis.Redis, address: str) -> None:
     for options in ([], ["--remove"]):
-        output = said(run("allow", address, *options), code=1)
+        output = said(run("allow", address, *options), code=2)
         assert "write 203.0.113.7" in output
         assert "\n" not in output
     assert client.keys("*") == []

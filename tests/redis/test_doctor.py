@@ -13,6 +13,7 @@ import redis
 from click.testing import CliRunner
 
 from pinban.cli import main
+from pinban.doctor import examination
 from pinban.doctor.finding import Finding
 from pinban.doctor.nginx import examine
 from shared.ledger.changes import Ledger
@@ -38,7 +39,7 @@ def test_the_shipped_snippet_is_good(tmp_path: Path) -> None:
     file = nginx(tmp_path, "access_log /var/log/nginx/access.log;\n" + SERVER % "")
     assert found(file, "bad", "note") == []
     [good] = found(file, "ok")
-    assert "tells 127.0.0.1:5514" in good
+    assert "sends every request for a conference token to 127.0.0.1:5514" in good
 
 
 def test_an_nginx_that_tells_nobody_is_bad(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def says(findings: list[Finding], state: str, words: str) -> bool:
 def test_a_living_ledger_is_good_and_missing_daemons_are_bad(
     run: Run, tmp_path: Path, heartbeats: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pinban.doctor.examination._SLOW_MS", 1_000.0)  # what else this host does is no finding here
+    monkeypatch.setattr(examination, "_SLOW_MS", 1_000.0)  # what else this host does is no finding here
     code, findings = examined(run, tmp_path)
     assert code == 1
     assert says(findings, "ok", "a heartbeat came")
@@ -137,6 +138,23 @@ def test_a_redis_that_would_throw_bans_away_is_bad(
         client.config_set("maxmemory-policy", "noeviction")
     assert says(findings, "bad", "maxmemory-policy allkeys-lru")
     assert says(findings, "note", "maxmemory is not set")
+
+
+def test_a_slow_redis_is_noted(run: Run, tmp_path: Path, heartbeats: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "_SLOW_MS", 0.0)  # then every Redis is
+    _, findings = examined(run, tmp_path)
+    assert says(findings, "note", "a ban waits for several answers")
+    assert not says(findings, "ok", "answers in")
+
+
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [("5.0.14", True), ("6.0.20", True), ("6.1.999", True), ("6.2", False), ("6.2.0", False), ("6.10.0", False),
+     ("7.0.15", False), ("10.0.0", False), ("255.255.255", False), ("7", False), ("6", True), ("unstable", False),
+     ("", False)],
+)  # fmt: skip
+def test_a_redis_before_6_2_is_too_old(version: str, old: bool) -> None:
+    assert examination._too_old(version) is old
 
 
 def test_silence_on_the_channel_is_bad(run: Run, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_standing_bans_stay_and_the_operator_hears_of_it_and_can_end_it(
 @pytest.mark.parametrize("sender", ["rp1", "10.0.0.5/33", "10.0.0.5 x"])
 def test_trusting_nobody_is_refused_in_one_line(run: Callable[..., Result], sender: str) -> None:
     result = run("trust", sender)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output.count("\n") == 1
 
 

@@ -216,6 +216,18 @@ def test_an_entry_of_the_history_without_a_field_hides_itself_alone(
     assert f"unbanned {A} (asked), by me" in shown.output
 
 
+def test_a_node_without_a_kind_is_shown_and_commands_no_terminal(
+    run: Run, settings: Settings, client: redis.Redis
+) -> None:
+    report(settings, client, "rx1", **RECEIVER)
+    client.hset(KEYS.node("rp1"), mapping={"seen": Store(client).now_ms(), "backend": "\x1b[2Jx\ny"})
+    client.sadd(KEYS.nodes, "rp1")
+    shown = run("status")
+    assert isinstance(shown.exception, SystemExit)
+    assert "_[2Jx_y" in shown.output
+    assert re.search(r"^rx1 +receiver", shown.output, re.MULTILINE)
+
+
 def test_two_daemons_of_one_name_notice(settings: Settings, client: redis.Redis) -> None:
     one, two = (NodeWriter(Store(client), "rp1", instance) for instance in ("one", "two"))
     assert one.write({})
@@ -309,6 +321,13 @@ def test_an_unban_ends_a_ban_and_forgets_failures_and_strikes(
     assert client.keys("pinban:*") == []
     assert client.exists(KEYS.strikes(A)) == 0
     assert history(client)[-1]["why"] == "a mistake"
+
+
+@pytest.mark.parametrize("words", [["ban", A, "--why"], ["unban", A, "--why"], ["allow", A, "--note"]], ids=" ".join)
+def test_a_note_may_hold_bytes_that_are_no_text(run: Run, words: list[str]) -> None:
+    """As Python hands them on from a terminal that does not speak UTF-8: they reach the history as question marks."""
+    assert run(*words, b"caf\xe9".decode("utf-8", "surrogateescape")).exit_code == 0
+    assert as_json(run("history", "--json"))[-1]["why"] == "caf?"
 
 
 def test_an_unban_of_nobody_is_told_to_every_rp_all_the_same(run: Run) -> None:

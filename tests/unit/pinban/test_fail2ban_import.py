@@ -188,6 +188,15 @@ def test_odd_names_and_quotes_are_still_toml(tmp_path: Path) -> None:
     assert tomllib.loads(odd.toml)["enforcer"]["ports"] == "all"
 
 
+def test_a_ban_may_last_for_ever_and_a_findtime_may_not(tmp_path: Path) -> None:
+    result = one_jail(tmp_path, "findtime = -1\nbantime = -1")
+    rule = tomllib.loads(result.toml)["rules"]["one"]
+    assert (rule["bantime"], "findtime" in rule) == ("3650d", False)
+    assert noted(result, "bantime = -1", "for ever")
+    assert noted(result, "findtime = -1")
+    assert not noted(result, "findtime = -1", "for ever")
+
+
 def test_a_filter_that_is_missing_is_told(tmp_path: Path) -> None:
     result = one_jail(tmp_path, "filter = another")
     assert "rules" not in tomllib.loads(result.toml)

@@ -1,4 +1,4 @@
-"""Who did it by hand: the history must name somebody, whoever it was."""
+"""Who did it by hand: the history names somebody in every case."""
 
 from __future__ import annotations
 

@@ -39,6 +39,11 @@ def test_fast_probes_are_given_as_many_as_five_seconds_hold() -> None:
     assert kinds([path(50)], RX1, enforcer(every_ms=200)) == ["cut"]
 
 
+def test_a_round_that_five_seconds_hold_in_part_is_waited_for() -> None:
+    assert kinds([path(93)], RX1, enforcer(every_ms=1_500)) == [], "in 5 s three rounds come and a fourth begins"
+    assert kinds([path(92)], RX1, enforcer(every_ms=1_500)) == ["cut"]
+
+
 def test_the_numbers_of_an_earlier_start_say_nothing_about_this_one() -> None:
     assert kinds([path(9_000, instance="fffffff0")], RX1, enforcer(5)) == []
     assert kinds([path(9_000, instance="fffffff0")], RX1, enforcer(6)) == ["cut"]

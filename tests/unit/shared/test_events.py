@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import ipaddress
+import re
 from contextlib import suppress
+from typing import get_args
 
 import msgpack
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from shared.addresses import Network, parse_network
 from shared.errors import DecodeError
-from shared.events import LONGEST_BAN_MS, LONGEST_EVENT, Ban, Event, Heartbeat, Stamp, Unban, decode, encode
+from shared.events import LONGEST_BAN_MS, LONGEST_EVENT, Allow, Ban, Event, Heartbeat, Hot, Stamp, Unban, decode, encode
 from tests.lab.process import ROOT
 
 UPGRADE = ROOT / "tests" / "upgrade"
@@ -26,6 +29,9 @@ RELEASED: dict[str, Event] = {
     "unban1": Unban(Stamp(EPOCH, 8), Network("203.0.113.7")),
     "heartbeat1": Heartbeat(Stamp(EPOCH, 8), 1_795_356_738_348),
     "heartbeat1-new-ledger": Heartbeat(Stamp(EPOCH, 0), 1_795_356_738_348),
+    "allow1": Allow(Stamp(EPOCH, 9)),
+    "hot1": Hot(Stamp(EPOCH, 8), "meet.alice", 600_000),
+    "hot1-longest": Hot(Stamp(EPOCH, 2**40), "\N{MATHEMATICAL DOUBLE-STRUCK CAPITAL A}" * 64, LONGEST_BAN_MS),
 }
 
 networks = st.builds(
@@ -41,6 +47,13 @@ events = (
     st.builds(Ban, stamps, networks, st.integers(1, LONGEST_BAN_MS), st.text("abcdefghijk_", max_size=20))
     | st.builds(Unban, stamps, networks)
     | st.builds(Heartbeat, st.builds(Stamp, epochs, st.integers(0, 2**63)), st.integers(0, 2**63))
+    | st.builds(Allow, stamps)
+    | st.builds(
+        Hot,
+        st.builds(Stamp, epochs, st.integers(0, 2**63)),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=64),
+        st.integers(1, LONGEST_BAN_MS),
+    )
 )
 
 #: Anything that msgpack can say, nested too.
@@ -67,6 +80,16 @@ def test_bytes_of_released_versions_decode_and_are_still_what_we_write(name: str
 
 def test_every_file_of_a_released_version_is_known() -> None:
     assert {path.stem for path in UPGRADE.glob("*.hex")} == RELEASED.keys()
+
+
+def test_every_tag_that_we_know_has_bytes_of_a_released_version() -> None:
+    """A tag with a new version gets a file of its own, and the file of the old one stays."""
+    source = ast.parse((ROOT / "shared" / "events.py").read_text(encoding="utf-8"))
+    texts = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    known = {text for text in texts if re.fullmatch(r"[a-z]+/[0-9]+", text)}
+    kept = {msgpack.unpackb(bytes.fromhex(path.read_text(encoding="ascii")))[0] for path in UPGRADE.glob("*.hex")}
+    assert len(known) >= len(get_args(Event))
+    assert known == kept
 
 
 @given(st.binary(max_size=LONGEST_EVENT + 50))
@@ -125,6 +148,8 @@ def test_a_bomb_does_not_go_off(bomb: bytes) -> None:
 BAN = ["ban/1", EPOCH, 7, "203.0.113.7", 300_000, "pin"]
 UNBAN = ["unban/1", EPOCH, 7, "203.0.113.7"]
 HEARTBEAT = ["heartbeat/1", EPOCH, 7, 1_795_356_738_348]
+ALLOW = ["allow/1", EPOCH, 7]
+HOT = ["hot/1", EPOCH, 7, "meet.alice", 600_000]
 
 
 def but(fields: list[object], index: int, value: object) -> list[object]:
@@ -173,6 +198,21 @@ def but(fields: list[object], index: int, value: object) -> list[object]:
         [*BAN, 1],
         UNBAN[:-1],
         [*UNBAN, 1],
+        but(ALLOW, 1, ""),
+        but(ALLOW, 2, 0),
+        but(ALLOW, 2, True),
+        but(HOT, 1, ""),
+        but(HOT, 2, -1),
+        but(HOT, 2, False),
+        but(HOT, 3, None),
+        but(HOT, 3, "x" * 300),
+        but(HOT, 4, 0),
+        but(HOT, 4, True),
+        but(HOT, 4, LONGEST_BAN_MS + 1),
+        ALLOW[:-1],
+        [*ALLOW, 1],
+        HOT[:-1],
+        [*HOT, 1],
         HEARTBEAT[:-1],
         [*HEARTBEAT, 1],
         [],

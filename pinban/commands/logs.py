@@ -1,0 +1,102 @@
+"""Files of nginx and of fail2ban: explain, replay, import-fail2ban. None needs Redis."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from pinban.options import as_json_option
+from pinban.tables import print_line, print_table
+from shared.settings import load
+
+#: Of the classes that catch the eye.
+_COLOURS = {
+    "wrong_pin": "bold red",
+    "unknown_alias": "red",
+    "registration": "red",
+    "joined": "green",
+    "malformed": "yellow",
+    "other": "dim",
+}
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@as_json_option
+@click.pass_obj
+def explain(config: str | None, file: BinaryIO, as_json: bool) -> None:
+    """Tell what each line of a log FILE means.
+
+    Standard input by default. Needs no Redis.
+    """
+    from pinban.replay import explained, summary  # noqa: PLC0415  it loads the engine of failregex
+
+    rows = explained(file, load(config))
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row))
+        return
+    found = list(rows)
+    print_table(
+        ("line", "class", "address", "room", "rule"),
+        [
+            (i, _styled(r["class"]), r["address"] or "", r["alias"] or "", r["rule"] or "")
+            for i, r in enumerate(found, 1)
+        ],
+        "no line",
+    )
+    click.echo(summary(found))
+
+
+def _styled(meaning: str) -> Text:
+    """A class in its colour, where there are colours."""
+    return Text(meaning, style=_COLOURS.get(meaning, ""))
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--maxretry", metavar="N,N", help="Limits to try; the default is some around rules.pin.maxretry.")
+@click.option("--findtime", metavar="TIME,TIME", help="Windows to try; the default is some around rules.pin.findtime.")
+@click.option("--bantime", metavar="TIME", help="How long a ban lasts; the default is rules.pin.bantime.")
+@click.option("--plot", metavar="FILE", help="Draw it too, as .svg or .png; needs pinban[plot].")
+@as_json_option
+@click.pass_obj
+def replay(  # an option each
+    config: str | None,
+    files: tuple[str, ...],
+    maxretry: str | None,
+    findtime: str | None,
+    bantime: str | None,
+    plot: str | None,
+    as_json: bool,
+) -> None:
+    """Tell whom old logs would have banned, to choose limits.
+
+    FILEs are access logs, plain or gzip; their lines count at the time that they bear. Needs no Redis.
+    """
+    from pinban.replay import run_replay  # noqa: PLC0415  the operator's commands need none of it
+
+    sys.exit(run_replay(files, maxretry, findtime, bantime, plot, as_json, load(config), Console()))
+
+
+@click.command("import-fail2ban")
+@click.argument("jail", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("filters", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILTER...")
+def import_fail2ban(jail: Path, filters: tuple[Path, ...]) -> None:
+    """Print fail2ban's jails as settings of pinban.
+
+    JAIL is a jail.local or jail.conf, FILTER a file of filter.d that it names. What pinban cannot do is told on
+    standard error.
+    """
+    from pinban.fail2ban import import_jails  # noqa: PLC0415  the engine takes its time to load
+
+    imported = import_jails([jail], filters)
+    click.echo(imported.toml, nl=False)
+    for note in imported.notes:
+        print_line(f"note: {' '.join(note.split())}", err=True)
