@@ -15,7 +15,7 @@ PATTERNS = ("failregex", "ignoreregex", "prefregex")
 #: The rest of what a filter says: what becomes of it.
 _WITHOUT_COUNTERPART = {
     "datepattern": "dates are found by themselves, and a line counts when it arrives",
-    "journalmatch": "pinban reads syslog, not the spool; send the lines by syslog",
+    "journalmatch": "pinban reads syslog, not the journal; send the lines by syslog",
     "maxlines": "each line is judged by itself",
 }
 
@@ -54,7 +54,7 @@ class FilterFile:
         known = config.known.setdefault("Definition", {})
         given = dict(parameters)
         if "logtype" not in definition:
-            given.setdefault("logtype", "spool" if backend.startswith("systemd") else "file")
+            given.setdefault("logtype", "journal" if backend.startswith("systemd") else "file")
         for name in config.sections.get("Init", {}):
             initial = config.get("Init", name) or ""
             known.setdefault(name, initial)

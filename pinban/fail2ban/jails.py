@@ -18,7 +18,7 @@ _WHY = {
     "logpath": "lines come by syslog; let the server log to [receiver] listen",
     "logencoding": "lines are read as UTF-8",
     "logtimezone": "a line counts when it arrives, whatever its date",
-    "backend": "lines come by syslog, not from files or the spool",
+    "backend": "lines come by syslog, not from files or the journal",
     "bantime.formula": "pinban's ban times grow by doubling",
     "bantime.multipliers": "pinban's ban times grow by doubling",
     "bantime.overalljails": "earlier bans count whatever the rule",

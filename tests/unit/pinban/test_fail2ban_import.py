@@ -71,6 +71,14 @@ def test_a_jail_may_add_to_its_filter_and_set_its_parameters(settings: dict[str,
     assert strict["maxretry"] == 1
 
 
+@pytest.mark.parametrize(("backend", "begins"), [("systemd", "^in the journal:"), ("polling", "^in a file:")])
+def test_a_filter_expects_what_the_log_of_the_jail_looks_like(tmp_path: Path, backend: str, begins: str) -> None:
+    """As fail2ban's common.conf does, whose lines begin otherwise in systemd's journal."""
+    sections = "[lt_file]\nbegins = ^in a file:\n[lt_journal]\nbegins = ^in the journal:"
+    result = one_jail(tmp_path, f"backend = {backend}", f"<lt_<logtype>/begins> x <HOST>$\n{sections}")
+    assert tomllib.loads(result.toml)["rules"]["one"]["failregex"].strip() == f"{begins} x <HOST>$"
+
+
 def test_a_pattern_that_is_refused_stays_as_a_comment_with_the_reason(
     imported: Imported, settings: dict[str, Any]
 ) -> None:
@@ -93,7 +101,7 @@ def test_addresses_ports_and_chains_are_the_enforcers(imported: Imported, settin
         ("backend", "syslog"),
         ("bantime.formula", "doubling"),
         ("bantime = -1", "3650d"),
-        ("journalmatch", "spool"),
+        ("journalmatch", "not the journal"),
         ("datepattern", "dates"),
         ("not enabled", "asleep"),
         ("house_ban", "only serve"),
