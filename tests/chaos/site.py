@@ -1,4 +1,4 @@
-"""The lab with a proxy in every link, so that each can fail alone: from the RPs to the receiver, from all to Redis."""
+"""The lab with a proxy in every link, so that each can fail by itself: RPs to the receiver, everybody to Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = {
 
 
 class Site(Lab):
-    """Its proxies stand on the receiver's host: 10.77.0.2x leads from rpx, 10.77.0.20 from the receiver to Redis."""
+    """Its proxies run on the receiver's host: 10.77.0.2x is for rpx, 10.77.0.20 for the receiver's way to Redis."""
 
     def __init__(self, rps: int, seed: int) -> None:
         super().__init__(rps=rps, settings=SETTINGS)
@@ -64,7 +64,7 @@ class Site(Lab):
                 self.to_receiver.append(self._links.enter_context(log))
 
     def close(self) -> None:
-        """Everything, the links last: processes that end may still have something to say."""
+        """Close everything, the links last: processes that end may still send something."""
         for process in self.processes:
             process.stop()
         self._links.close()
