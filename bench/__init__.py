@@ -1,1 +1,1 @@
-"""Measurements on the lab, each a command: lab up -> load -> what came of it -> figures, and 1 when a promise broke."""
+"""Measurements, each a command: start the lab -> load -> results -> figures; exit code 1 when a limit does not hold."""

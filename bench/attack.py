@@ -1,11 +1,11 @@
 """`make bench-attack`: how many guesses of a full-speed attack are answered before every reverse proxy drops it.
 
 One address attacks four reverse proxies over eight keep-alive connections each; every connection sends its next
-guess as soon as the last is answered, and the conference node answers after 5 ms. maxretry is 5. Counted is what the
-attacker received, which is what it learnt; the node's own count is higher by the answers that no longer got out.
+guess as soon as the last is answered, and the conference node answers after 5 ms. maxretry is 5. It counts the answers
+that the attacker received; the node's own count is higher by the answers that were dropped on their way.
 
 Each run has a lab of its own: after an unban the attacker's kernel would send the guesses of the run before again.
-Everything runs on one machine, so the attacker, the node and four nginx take their processor time from the daemons.
+Everything runs on one machine, so the attacker, the node and four nginx use processor time that the daemons need.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`make bench-bans`: what standing bans cost an enforcer: its start, one more ban, its memory.
 
-A private Redis holds so many bans, nine of ten of IPv4 addresses and one of an IPv6 /64, each with an end of its own.
+A private Redis holds so many bans, nine of ten of IPv4 addresses and one of an IPv6 /64, each with its own end.
 The enforcer runs as an operator runs it, in a network namespace with the iptables backend.
 
 start       from the process's start to the moment when the kernel's sets have as many members as the ledger, by
@@ -141,7 +141,7 @@ class Site:
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def log(self) -> str:
-        """What the enforcer has said."""
+        """The log of the enforcer."""
         return self.enforcer.log.read_text(errors="replace")
 
     def disarm(self) -> None:
@@ -154,7 +154,7 @@ class Site:
 
 @contextmanager
 def site(over: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Site]:
-    """One of its own, with these settings beside the usual ones. Heartbeats come as from a receiver."""
+    """A new site, with these settings beside the usual ones. Heartbeats come as from a receiver."""
     namespace = Namespace(f"{unique_prefix()}-rp")
     with tempfile.TemporaryDirectory(prefix="pinban-") as directory:
         server = RedisServer(Path(directory))

@@ -1,4 +1,4 @@
-"""How many lines a second of processor time are understood: JSON v1, pexapp, and lines that cannot matter.
+"""How many lines are understood in a second of processor time: JSON v1, pexapp, and lines that cannot matter.
 
 `make bench-classify`; exits with 1 below the limits that the project set itself.
 """

@@ -1,11 +1,11 @@
 """`make bench-latency`: from the datagram that makes an address reach its limit to the element in every kernel's set.
 
-Each ban is of an address of its own. Four of its failures are counted beforehand; t0 is taken just before the fifth is
-sent, from one reverse proxy in turn, to the receiver. From then on one poller asks the kernel of every reverse proxy
-that has not answered yes: IPSET_CMD_TEST on a raw netlink socket, 5 us each, with a rest of 100 us between two
-rounds. It knows nothing of the enforcer, ends its round when all kernels have the element, and its rests leave most of
-a core free. An element is noted when the answer has arrived, so each figure is too high by the length of a round, which
-is reported as the resolution; none is too low. Between two bans is a random rest, so that no phase is favoured.
+Each ban is of a new address. Four of its failures are counted first; t0 is taken just before the fifth is sent to the
+receiver, from the reverse proxies in turn. From then on one poller asks the kernel of every reverse proxy that has not
+answered yes: IPSET_CMD_TEST on a raw netlink socket, 5 us each, with a pause of 100 us between two rounds. The poller
+does not use the enforcer, stops when all kernels have the element, and its pauses leave most of a core free. The time
+of an element is when the answer arrived, so each figure is too high by up to one round, which is reported as the
+resolution; none is too low. A random pause between two bans keeps the measurement out of step with the system.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from tests.lab.machine import machine
 from tests.lab.process import LabError, wait_until
 from tests.lab.views import counted
 
-#: Limits of what must hold on every reverse proxy, ms.
+#: Limits that must hold on every reverse proxy, ms.
 MEDIAN_MS, P99_MS = 3.0, 15.0
 
-#: Rest of the poller between two rounds, s.
+#: Pause of the poller between two rounds, s.
 REST_S = 0.0001
 
 #: A ban that is not in every kernel after this long never comes, s.

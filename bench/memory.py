@@ -1,9 +1,9 @@
 """`make bench-memory`: what one counted address costs in Redis, in bytes.
 
-Many addresses fail once each, by way of receiver.counts as in a receiver: nginx's request id of 32 hexadecimal digits,
+Many addresses fail once each, counted by receiver.store as in a receiver: nginx's request id of 32 hexadecimal digits,
 the address of a reverse proxy, an alias of usual length. The figure is the growth of used_memory (INFO memory, what
-the allocator gave out) divided by the number of addresses: keys, expiry and hash tables are in it. A private Redis on
-a unix socket, emptied before.
+the allocator gave out) divided by the number of addresses, so keys, expiry and hash tables are in it. The Redis is a
+private one on a unix socket, emptied before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.lab.machine import machine
 from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
 
-#: What must hold, bytes an address.
+#: The limit, bytes for an address.
 LIMIT = 450
 
 #: Failures counted in one round trip, as in receiver/counting.py.

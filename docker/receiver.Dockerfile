@@ -2,7 +2,7 @@
 #
 #     docker build -f docker/receiver.Dockerfile -t pinban/receiver .
 #
-# Needs no root, no capability and no file system that can be written to.
+# Needs no root and no capability, and runs on a read-only file system.
 FROM debian:bookworm-slim AS python
 RUN apt-get update -q \
  && apt-get install -q -y --no-install-recommends python3 \

@@ -1,4 +1,4 @@
-# Redis for the demonstration: Debian's, with docker/redis.conf, which wants an ACL file at /run/secrets/users.acl.
+# Redis for the demonstration: Debian's, with docker/redis.conf, which needs an ACL file at /run/secrets/users.acl.
 FROM debian:bookworm-slim
 RUN apt-get update -q \
  && apt-get install -q -y --no-install-recommends redis-server \

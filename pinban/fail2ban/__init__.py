@@ -1,4 +1,4 @@
-"""fail2ban's configuration as settings of ours: files -> jails and filters -> TOML and notes."""
+"""fail2ban's configuration as pinban's settings: files -> jails and filters -> TOML and notes."""
 
 from pinban.fail2ban.jail_import import import_jails
 

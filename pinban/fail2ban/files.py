@@ -1,6 +1,6 @@
-"""fail2ban's configuration files: sections, includes, %(name)s and <name>. Reads files; knows no setting's meaning.
+"""fail2ban's configuration files: sections, includes, %(name)s and <name>. Does not know what an option means.
 
-files -> sections, later files over earlier ones -> a value with its %(...)s and <...> resolved
+files -> sections, later files replace what earlier ones say -> a value with its %(...)s and <...> resolved
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shared.errors import SettingsError
 _PERCENT = re.compile(r"%(?:%|\(([^()]+)\)s)")
 _TAG = re.compile(r"<([^ <>]+)>")
 
-#: As deep as Python's ConfigParser goes, and as often as no filter that people wrote needs.
+#: Nesting as deep as Python's ConfigParser allows, and more tags and text than any real filter has.
 _DEEPEST, _MOST_TAGS, _LONGEST = 10, 500, 100_000
 
 
@@ -25,17 +25,17 @@ class Config:
     def __init__(self, defaults: Mapping[str, str] | None = None) -> None:
         self.defaults: dict[str, str] = dict(defaults or {})
         self.sections: dict[str, dict[str, str]] = {}
-        self.known: dict[str, dict[str, str]] = {}  #: what %(known/name)s means in a section
+        self.known: dict[str, dict[str, str]] = {}  #: what %(known/name)s stands for in a section
         self.notes: list[str] = []
         self.given: set[str] = set()  #: options of [DEFAULT] that a file has set
 
     def read(self, file: Path) -> None:
-        """Read a file with what it includes, and FILE.local beside it. SettingsError when it cannot be read."""
+        """Read a file, what it includes, and FILE.local beside it. SettingsError when it cannot be read."""
         for path in _ordered(file, self.notes, ()):
             self._merge(_parsed(path, self.notes))
 
     def get(self, section: str, option: str, over: Mapping[str, str] | None = None) -> str | None:
-        """An option with %(...)s resolved; `over` goes before the section's own. None when it is nowhere."""
+        """An option with %(...)s resolved; options in `over` come before the section's. None when it is not set."""
         raw = self._raw(section, option, over or {})
         return None if raw is None else self._resolved(section, raw, over or {}, 0)
 
@@ -74,16 +74,16 @@ class Config:
             name = found[1].lower()
             inner = self._raw(section, name, over)
             if inner is None:
-                raise SettingsError(f"[{section}]: %({found[1]})s is nowhere defined; name its file, too")
+                raise SettingsError(f"[{section}]: %({found[1]})s is not defined; also name the file that defines it")
             return self._resolved(section, inner, over, depth + 1)
 
         if depth > _DEEPEST or len(raw) > _LONGEST:
-            raise SettingsError(f"[{section}]: {raw[:60]!r} refers to itself; mend the file")
+            raise SettingsError(f"[{section}]: {raw[:60]!r} refers to itself; correct the file")
         return _PERCENT.sub(value, raw)
 
 
 def with_tags(value: str, lookup: Callable[[str], str | None]) -> str:
-    """The value with every <name> resolved that the lookup knows, innermost first; others stand for themselves."""
+    """The value with every <name> that the lookup knows resolved, innermost first; others stay as they are."""
     at, left = 0, _MOST_TAGS
     while tag := _TAG.search(value, at):
         name = tag[1]
@@ -94,13 +94,13 @@ def with_tags(value: str, lookup: Callable[[str], str | None]) -> str:
         value = value.replace(tag[0], meaning)
         left -= 1
         if left < 0 or len(value) > _LONGEST:
-            raise SettingsError(f"<{name}> refers to itself; mend the file")
-        at = 0  # it may have become part of another, as in <mdre-<mode>>
+            raise SettingsError(f"<{name}> refers to itself; correct the file")
+        at = 0  # the result may be part of another tag, as in <mdre-<mode>>
     return value
 
 
 def _ordered(file: Path, notes: list[str], seen: tuple[Path, ...]) -> list[Path]:
-    """The file between what it includes before and after; .local files right behind their .conf."""
+    """What the file includes before, the file, what it includes after; each .local right after its .conf."""
     files: list[Path] = []
     local = file.with_suffix(".local")
     for path in (file, local) if local != file and local.is_file() else (file,):
@@ -114,7 +114,7 @@ def _ordered(file: Path, notes: list[str], seen: tuple[Path, ...]) -> list[Path]
                 if included.is_file():
                     files_there.extend(_ordered(included, notes, (*seen, path)))
                 elif included.suffix != ".local":
-                    notes.append(f"{path}: {option} = {name.strip()} is not there; nothing of it is used")
+                    notes.append(f"{path}: {option} = {name.strip()} does not exist; it is left out")
         files += [*around["before"], path, *around["after"]]
     return files
 
@@ -123,7 +123,7 @@ def _parsed(path: Path, notes: list[str]) -> configparser.RawConfigParser:
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); name a file of fail2ban's") from error
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); name a file of fail2ban") from error
     try:
         return _parse(text)
     except configparser.MissingSectionHeaderError:
@@ -151,17 +151,17 @@ def _one_line(error: Exception) -> str:
 
 
 def words_of(value: str) -> list[str]:
-    """What fail2ban takes for a list: parts between spaces, commas and line ends."""
+    """A list as fail2ban reads it: words between spaces, commas and line ends."""
     return [word for word in re.split(r"[ ,\n]+", value) if word]
 
 
 def is_true(value: str) -> bool:
-    """What fail2ban takes for true."""
+    """Whether fail2ban reads the value as true."""
     return value.strip().lower() in ("1", "on", "true", "yes")
 
 
 def with_options(value: str) -> tuple[str, dict[str, str]]:
-    """`name[option=value, other="..."][more=...]` taken apart. SettingsError for anything else."""
+    """Name and options of `name[option=value, other="..."][more=...]`. SettingsError for anything else."""
     name, bracket, listed = value.strip().partition("[")
     options: dict[str, str] = {}
     if not bracket:
@@ -171,7 +171,7 @@ def with_options(value: str) -> tuple[str, dict[str, str]]:
     while at < len(listed):
         found = part.match(listed, at)
         if found is None:
-            raise SettingsError(f"filter = {value!r} is not name[option=value]; mend it")
+            raise SettingsError(f"filter = {value!r} cannot be read; write name[option=value]")
         if found[1]:
             options[found[1].lower()] = next(v for v in found.groups()[1:] if v is not None).strip()
         at = found.end()
@@ -179,7 +179,7 @@ def with_options(value: str) -> tuple[str, dict[str, str]]:
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
-    """Names with commas, the first ones of many."""
+    """Names with commas between them; of many, only the first ones."""
     every = list(names)
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more

@@ -9,20 +9,20 @@ from pathlib import Path
 from pinban.fail2ban.files import Config, with_tags
 from receiver.failregex import patterns_of
 
-#: What a filter says that a rule of ours can say, too.
+#: The options of a filter that a rule of pinban has too.
 PATTERNS = ("failregex", "ignoreregex", "prefregex")
 
-#: The rest of what a filter says: what becomes of it.
+#: The other options of a filter, and what pinban does instead.
 _WITHOUT_COUNTERPART = {
-    "datepattern": "dates are found by themselves, and a line counts when it arrives",
-    "journalmatch": "pinban reads syslog, not the spool; send the lines by syslog",
+    "datepattern": "pinban finds dates by itself, and a line counts when it arrives",
+    "journalmatch": "pinban reads syslog, not the journal; send the lines by syslog",
     "maxlines": "each line is judged by itself",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """The patterns of a jail, with all that its files refer to written out."""
+    """The patterns of a jail, with every reference resolved."""
 
     failregex: Sequence[str]
     ignoreregex: Sequence[str]
@@ -31,12 +31,12 @@ class Patterns:
     notes: Sequence[str]
 
 
-#: A jail's own value of an option, given what %(known/name)s means there; None when the jail does not set it.
+#: A jail's own value of an option, given what %(known/name)s stands for; None when the jail does not set it.
 Own = Callable[[str, Mapping[str, str]], str | None]
 
 
 class FilterFile:
-    """A filter's file with what it includes; without a path, a filter that says nothing."""
+    """A filter's file with what it includes; without a path, an empty filter."""
 
     def __init__(self, path: Path | None) -> None:
         self._config = Config()
@@ -45,16 +45,16 @@ class FilterFile:
         self.notes = list(self._config.notes)
 
     def patterns(self, parameters: Mapping[str, str], own: Own, backend: str) -> Patterns:
-        """What a jail makes of the filter: `parameters` as in name[mode=..], `own` what the jail itself says.
+        """The patterns that a jail uses: `parameters` as in name[mode=..], `own` gives the jail's own options.
 
-        SettingsError for what refers to nothing, or to itself.
+        SettingsError for a reference to nothing, or to itself.
         """
         config = self._config
         definition = config.sections.get("Definition", {})
         known = config.known.setdefault("Definition", {})
         given = dict(parameters)
         if "logtype" not in definition:
-            given.setdefault("logtype", "spool" if backend.startswith("systemd") else "file")
+            given.setdefault("logtype", "journal" if backend.startswith("systemd") else "file")
         for name in config.sections.get("Init", {}):
             initial = config.get("Init", name) or ""
             known.setdefault(name, initial)

@@ -1,4 +1,4 @@
-"""fail2ban's jails as settings of ours: `pinban import-fail2ban`. Reads files; what has no counterpart becomes a note.
+"""`pinban import-fail2ban`: jails become pinban's settings. Reads files; what has no counterpart becomes a note.
 
 jail files -> jails -> filter files -> patterns -> [rules.NAME]
 """
@@ -19,7 +19,7 @@ from receiver.failregex import FailregexError, compile_filter
 from shared.errors import SettingsError
 from shared.settings import BUILT_IN, LONG
 
-#: What fail2ban's own jail.conf says, for jails whose jail.conf is not at hand.
+#: What fail2ban's own jail.conf says, for jails without a jail.conf beside them.
 _STOCK = {
     "enabled": "false",
     "filter": "%(__name__)s[mode=%(mode)s]",
@@ -32,7 +32,7 @@ _STOCK = {
     "backend": "auto",
 }
 
-#: A failed PIN as the appliance's nginx writes it and as nginx's "combined" does, and a 403 that is none.
+#: A failed PIN as the appliance's nginx writes it and as nginx's "combined" does, and a 403 that is no failed PIN.
 _PIN = (
     '1.2.3.4 - - [24/Apr/2016:12:39:32 +0000]  "POST /api/client/v2/conferences/meet.alice/request_token HTTP/1.1" '
     '403 56 "-" "python-requests/2.2.1" "" "403" "4.016"',
@@ -47,17 +47,17 @@ _OTHER = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The settings as TOML, and what a person should know about them."""
+    """The settings as TOML, and notes about them for the reader."""
 
     toml: str
     notes: list[str]
 
 
 def import_jails(jail_files: Sequence[Path], filter_files: Sequence[Path]) -> Imported:
-    """The enabled jails of the files as rules of ours. SettingsError for files that cannot be read.
+    """The enabled jails of the files as rules of pinban. SettingsError for files that cannot be read.
 
-    Filters are looked for among `filter_files` by name, then in filter.d beside the jail files. A jail.local brings the
-    jail.conf and jail.d beside it with it, as in fail2ban.
+    Filters are looked for by name in `filter_files`, then in filter.d beside the jail files. With a jail.local, the
+    jail.conf and jail.d beside it are read too, as in fail2ban.
     """
     config = Config(_STOCK)
     notes: list[str] = []
@@ -71,7 +71,7 @@ def import_jails(jail_files: Sequence[Path], filter_files: Sequence[Path]) -> Im
     if off:
         notes.append(f"not enabled, so not imported: {listed(off)}")
     if not enabled:
-        notes.append("no jail is enabled; set enabled = true in those to import")
+        notes.append("no jail is enabled; set enabled = true in those that you want to import")
     rules: list[str] = []
     taken: set[str] = set()
     for jail in enabled:
@@ -87,7 +87,7 @@ def import_jails(jail_files: Sequence[Path], filter_files: Sequence[Path]) -> Im
 
 
 def _all_of(files: Sequence[Path], notes: list[str]) -> list[Path]:
-    """The files in the order in which fail2ban reads them, with those beside a jail.local."""
+    """The files and those beside a jail.local, in the order in which fail2ban reads them."""
     every: list[Path] = []
     for file in files:
         beside = []
@@ -131,10 +131,10 @@ def _rule(jail: Jail, filters: _Filters, taken: set[str]) -> _Rule:
         return rule
     rule.notes += patterns.notes
     if not patterns.failregex:
-        rule.notes.append("has no failregex; name its filter's file")
+        rule.notes.append("has no failregex; name the file of its filter")
         return rule
     failregex, ignoreregex, prefregex = list(patterns.failregex), list(patterns.ignoreregex), patterns.prefregex
-    if patterns.usedns == "no":  # names are no addresses then, even for what is to match
+    if patterns.usedns == "no":  # then <HOST> matches addresses only
         failregex = [pattern.replace("<HOST>", "<ADDR>") for pattern in failregex]
         prefregex = prefregex.replace("<HOST>", "<ADDR>")
     elif patterns.usedns not in ("", "warn"):
@@ -152,13 +152,13 @@ def _rule(jail: Jail, filters: _Filters, taken: set[str]) -> _Rule:
                 return rule
             taken.add("pin")
             rule.notes.append(
-                "recognises failed PINs, so it is [rules.pin]: pinban's own reading replaces its failregex, because it "
-                "knows the other log formats, and a prompt for a PIN from a wrong one"
+                "recognises failed PINs, so it becomes [rules.pin], and pinban's own reading replaces its failregex: "
+                "it knows the other log formats, and tells a prompt for a PIN from a wrong PIN"
             )
             rule.lines += ["", "[rules.pin]", *limits]
             return rule
         if sees_pins:
-            rule.notes.append("sees failed PINs among other lines; [rules.pin] counts these, too, by its own limits")
+            rule.notes.append("matches failed PINs among other lines; [rules.pin] counts those too, by its own limits")
     lines = [f"[rules.{toml_key(_named(jail.name, taken, rule.notes))}]", *limits]
     lines.append(f"failregex = {toml_lines(failregex)}")
     if ignoreregex:
@@ -176,7 +176,7 @@ def _patterns(jail: Jail, filters: _Filters, notes: list[str]) -> Patterns:
     name, parameters = with_options(jail.get("filter"))
     path = filters.named(name)
     if path is None:
-        notes.append(f"filter = {name} is not among the files; name {name}.conf, too")
+        notes.append(f"filter = {name} is not among the files; name {name}.conf too")
     file = FilterFile(path)
     notes += file.notes
     return file.patterns(parameters, jail.own, jail.get("backend"))
@@ -194,5 +194,5 @@ def _named(name: str, taken: set[str], notes: list[str]) -> str:
 
 
 def summary(notes: Iterable[str]) -> str:
-    """The notes as comments, to stand above the settings."""
+    """The notes as comments, to put above the settings."""
     return "".join(f"# {' '.join(note.split())}\n" for note in notes)

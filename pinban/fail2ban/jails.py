@@ -1,4 +1,4 @@
-"""A fail2ban jail's limits and addresses as settings of ours, and a word on options without counterpart. Pure."""
+"""A fail2ban jail's limits and addresses as pinban's settings, and notes on options without counterpart. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pinban.fail2ban.values import MOST_PORTS, duration, network_of, ports_of, s
 from shared.errors import AddressError, SettingsError
 from shared.settings import parse_ignored
 
-#: Why an option of a jail is not in the output. An option's beginning stands for all that begin so.
+#: Why an option of a jail is not in the output. A name here also covers options that begin with it.
 _WHY = {
-    "action": "pinban's enforcer drops banned addresses in the kernel, and nothing is reported elsewhere",
+    "action": "pinban's enforcer drops banned addresses in the kernel; the only other action is [mail]",
     "banaction": "pinban's enforcer drops banned addresses in the kernel itself",
     "mta": "the receivers mail through [mail] server themselves",
     "logpath": "lines come by syslog; let the server log to [receiver] listen",
     "logencoding": "lines are read as UTF-8",
     "logtimezone": "a line counts when it arrives, whatever its date",
-    "backend": "lines come by syslog, not from files or the spool",
+    "backend": "lines come by syslog, not from files or the journal",
     "bantime.formula": "pinban's ban times grow by doubling",
     "bantime.multipliers": "pinban's ban times grow by doubling",
-    "bantime.overalljails": "earlier bans count whatever the rule",
+    "bantime.overalljails": "earlier bans by any rule count",
     "ignorecommand": "pinban runs no commands; list the addresses in ignoreip",
     "ignorecache": "pinban runs no ignorecommand",
-    "maxmatches": "the evidence of a ban is kept by pinban's own measure",
+    "maxmatches": "pinban keeps as many failures of a ban as the rule's maxretry",
     "fail2ban_": "it only names fail2ban's own version or folders",
 }
 
@@ -62,7 +62,7 @@ _DAY = 86_400
 
 
 class Jail:
-    """A jail's options, with all that they refer to."""
+    """A jail's options, with every reference resolved."""
 
     def __init__(self, name: str, config: Config) -> None:
         self.name = name
@@ -74,15 +74,15 @@ class Jail:
         return is_true(self.maybe("enabled", []))
 
     def get(self, option: str) -> str:
-        """An option, empty when it is not set. SettingsError for one that refers to nothing."""
+        """An option, empty when it is not set. SettingsError for a reference to nothing."""
         return (self._config.get(self.name, option) or "").strip()
 
     def raw(self, option: str) -> str:
-        """An option as it is written, what it refers to unresolved; empty when it is not set."""
+        """An option as it is written, with its references; empty when it is not set."""
         return self._config.sections[self.name].get(option) or self._config.defaults.get(option, "")
 
     def maybe(self, option: str, notes: list[str]) -> str:
-        """An option that matters to all jails; one that refers to nothing is empty, with a note."""
+        """As `get`, for options that count for all jails together: a reference to nothing gives "" and a note."""
         try:
             return self.get(option)
         except SettingsError as error:
@@ -90,7 +90,7 @@ class Jail:
             return ""
 
     def own(self, option: str, known: Mapping[str, str]) -> str | None:
-        """What the jail says of a filter's option, where `known` says what %(known/name)s is; None for nothing."""
+        """The jail's own value of a filter's option, None without one; `known` resolves %(known/name)s."""
         return self._config.get(self.name, option, known)
 
     def options(self) -> list[str]:
@@ -99,16 +99,16 @@ class Jail:
 
 
 def limits_of(jail: Jail, notes: list[str]) -> list[str]:
-    """The lines of a rule that say how many failures are a ban, and for how long."""
+    """The lines of a rule about how many failures are a ban, and for how long."""
     lines = []
     retries = jail.get("maxretry")
     if retries.isascii() and retries.isdigit():
         count = min(max(int(retries[:9]), 1), 1_000)
         if str(count) != retries:
-            notes.append(f"maxretry = {retries} is {count} here")
+            notes.append(f"maxretry = {retries} is out of range, so it is {count} here")
         lines.append(f"maxretry = {count}")
     else:
-        notes.append(f"maxretry = {retries} is no number; left at the default")
+        notes.append(f"maxretry = {retries} is not a number; the default is used")
     for option, least, most in (("findtime", 1, 30 * _DAY), ("bantime", 2, 3_650 * _DAY)):
         lines += _length(jail, option, option, least, most, notes)
     if is_true(jail.get("bantime.increment")):
@@ -118,9 +118,9 @@ def limits_of(jail: Jail, notes: list[str]) -> list[str]:
             within = min(max(float(factor), 0.01), 1_000)
             lines.append(f"bantime_factor = {within:g}")
             if within != float(factor):
-                notes.append(f"bantime.factor = {factor} is {within:g} here, the nearest there is")
+                notes.append(f"bantime.factor = {factor} is out of range, so it is {within:g} here")
         elif factor:
-            notes.append(f"bantime.factor = {factor} is no plain number; left at the default")
+            notes.append(f"bantime.factor = {factor} is not a plain number; the default is used")
         if jail.get("bantime.maxtime"):
             lines += _length(jail, "bantime.maxtime", "bantime_maxtime", 2, 3_650 * _DAY, notes)
         if jail.get("bantime.rndtime"):
@@ -134,14 +134,14 @@ def _length(jail: Jail, option: str, name: str, least: int, most: int, notes: li
     text = jail.get(option)
     seconds = seconds_of(text)
     if seconds is None and text.startswith("-") and option != "findtime":
-        notes.append(f"{option} = {text} is for ever; here {duration(most)}, the longest there is")
+        notes.append(f"{option} = {text} is for ever; here it is {duration(most)}, the longest possible")
         seconds = most
     if seconds is None:
-        notes.append(f"{option} = {text} is no length of time that pinban reads; left at the default")
+        notes.append(f"{option} = {text} is not a length of time that pinban reads; the default is used")
         return []
     within = min(max(seconds, least), most)
     if within != seconds:
-        notes.append(f"{option} = {text} is {duration(within)} here, the nearest there is")
+        notes.append(f"{option} = {text} is out of range, so it is {duration(within)} here")
     return [f'{name} = "{duration(within)}"']
 
 
@@ -153,7 +153,7 @@ def _is_dns_name(text: str) -> bool:
 
 
 def ignored_by(jails: Sequence[Jail], notes: list[str]) -> list[str]:
-    """The lines on who is never counted: one list for all rules."""
+    """The lines about who is never counted: one list for all rules."""
     lists = {jail.name: words_of(jail.maybe("ignoreip", notes)) for jail in jails}
     networks: list[str] = []
     names: list[str] = []
@@ -164,12 +164,12 @@ def ignored_by(jails: Sequence[Jail], notes: list[str]) -> list[str]:
         else:
             networks.append(network)
             if network != text:
-                notes.append(f"ignoreip: {text} is written {network}, the network it stands in")
+                notes.append(f"ignoreip: {text} is written as {network}, the network that it is in")
     lines = []
     if networks:
         lines += [f"ignoreip = [{', '.join(toml_text(n) for n in dict.fromkeys(networks))}]"]
     if names:
-        notes.append(f"ignoreip: {listed(names)} is neither an address nor a DNS name, and left out")
+        notes.append(f"ignoreip: {listed(names)} is neither an address nor a DNS name, so it is left out")
     if len({tuple(sorted(words)) for words in lists.values()}) > 1:
         notes.append("ignoreip differs between jails; pinban has one list, and it holds for all rules")
     selves = {is_true(jail.maybe("ignoreself", notes) or "true") for jail in jails}
@@ -181,7 +181,7 @@ def ignored_by(jails: Sequence[Jail], notes: list[str]) -> list[str]:
 
 
 def enforcer_of(jails: Sequence[Jail], notes: list[str]) -> list[str]:
-    """The section on what is closed to a banned address: the same for all rules."""
+    """The section about the ports that are closed to a banned address: the same for all rules."""
     if not jails:
         return []
     ports: set[int] = set()
@@ -213,12 +213,12 @@ def enforcer_of(jails: Sequence[Jail], notes: list[str]) -> list[str]:
         lines.append(f"chains = [{', '.join(toml_text(c) for c in dict.fromkeys(chains))}]")
     odd = sorted({jail.maybe("chain", notes) for jail in jails} - set(chains) - {"", "<known/chain>"})
     if odd:
-        notes.append(f"chain = {listed(odd)} is no chain's name; INPUT is used unless [enforcer] chains says otherwise")
+        notes.append(f"chain = {listed(odd)} is not the name of a chain; INPUT is used, or set [enforcer] chains")
     return lines
 
 
 def left_out(config: Config, jails: Sequence[Jail]) -> list[str]:
-    """A note for each option that is not translated, with its reason; once, however many jails have it."""
+    """A note for each option that is not translated, with the reason; one note however many jails have it."""
     where: dict[str, list[str]] = {}
     if jails:
         for option in sorted(config.given):
@@ -236,7 +236,7 @@ def left_out(config: Config, jails: Sequence[Jail]) -> list[str]:
         else:
             notes.append(f"{option} ({listed(names, 4)}) is left out: {why}")
     if unknown:
-        notes.append(f"left out, as they only serve other options or actions: {listed(unknown, 40)}")
+        notes.append(f"left out, because only other options or actions use them: {listed(unknown, 40)}")
     return notes
 
 

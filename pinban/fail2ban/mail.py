@@ -1,4 +1,4 @@
-"""Whom fail2ban mails about bans, as our [mail]. Pure."""
+"""To whom fail2ban mails about bans, as pinban's [mail]. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pinban.fail2ban.files import listed, words_of
 from pinban.fail2ban.jails import Jail
 from pinban.fail2ban.values import toml_text
 
-#: The actions that mail: action_mw, action_mwl, action_cf_mwl, and mail-whois, sendmail-whois and the like themselves.
+#: The actions that mail: action_mw, action_mwl, action_cf_mwl; mail-whois, sendmail-whois and the like.
 _MAILS = re.compile(r"action_\w*mwl?\b|\b(?:send)?mail\b", re.IGNORECASE)
 
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 def mail_of(jails: Sequence[Jail], notes: list[str]) -> list[str]:
-    """The section on who is told of bans; nothing when no jail mails."""
+    """The section about mail; nothing when no jail mails."""
     mailing = [jail for jail in jails if _MAILS.search(jail.raw("action"))]
     if not mailing:
         return []
@@ -26,14 +26,14 @@ def mail_of(jails: Sequence[Jail], notes: list[str]) -> list[str]:
     if silent:
         notes.append(f"destemail: pinban mails every ban, those of {listed(silent)} too")
     if not to:
-        notes.append("destemail is no mail address; set [mail] to, or nobody is told")
+        notes.append("destemail is not a mail address, so nobody is told of bans; set [mail] to")
         return []
     lines = ["", "[mail]", f"to = [{', '.join(toml_text(each) for each in to)}]"]
     if senders:
         lines.append(f"sender = {toml_text(senders[0])}")
     if len(senders) > 1:
         notes.append(f"sender differs between jails; mail comes from {senders[0]}")
-    notes.append("destemail is [mail] to here; the receivers send it, through [mail] server, which is localhost:25")
+    notes.append("destemail is [mail] to here; a receiver sends the mail, by [mail] server, which is localhost:25")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""fail2ban's values in ours: times, ports, addresses; and the TOML that says them. Pure but for /etc/services."""
+"""fail2ban's times, ports and addresses as pinban writes them, and as TOML. Pure but for /etc/services."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*\+?", re.ASCII)
 #: Not every host has /etc/services.
 _PORTS = {"http": 80, "https": 443, "ssh": 22, "ftp": 21, "smtp": 25, "submission": 587, "imap": 143, "imaps": 993}
 
-#: More ports than anybody lists by intention.
+#: More ports than anybody lists on purpose.
 MOST_PORTS = 1_000
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def seconds_of(text: str) -> int | None:
-    """The seconds in a time as fail2ban reads it: 600, 10m, 1d 12h, 1h+30min. None if it is something else."""
+    """The seconds in a time as fail2ban reads it: 600, 10m, 1d 12h, 1h+30min. None for anything else."""
     total, at, text = 0.0, 0, text.strip().lower()
     while at < len(text):
         part = _PART.match(text, at)
@@ -47,13 +47,13 @@ def duration(seconds: int) -> str:
 
 
 def ports_of(text: str) -> tuple[frozenset[int], str | None]:
-    """The ports in fail2ban's list of numbers, names and ranges, and None; or none of them and why it is all."""
+    """The ports in fail2ban's list of numbers, names and ranges, and None; or no port and the reason to close all."""
     ports: set[int] = set()
     for part in re.split(r"[\s,]+", text.strip()):
         first, colon, last = part.partition(":" if ":" in part else "-" if part.replace("-", "").isdigit() else ":")
         low, high = _port(first), _port(last) if colon else _port(first)
         if low is None or high is None:
-            return frozenset(), f"{part!r} is no port that this host knows"
+            return frozenset(), f"{part!r} is not a port that this host knows"
         if high - low >= MOST_PORTS:
             return frozenset(), "" if (low, high) in ((0, 65535), (1, 65535)) else f"{part} is a wide range"
         ports |= set(range(max(low, 1), high + 1))
@@ -71,7 +71,7 @@ def _port(name: str) -> int | None:
 
 
 def network_of(text: str) -> str | None:
-    """An address or network of ignoreip as we write it, host bits cut off as fail2ban does; None for a name."""
+    """An address or network of ignoreip as pinban writes it, without host bits, as in fail2ban; None for a name."""
     try:
         return parse_network(str(ipaddress.ip_network(text.strip("[]"), strict=False)))
     except (ValueError, AddressError):
@@ -79,18 +79,18 @@ def network_of(text: str) -> str | None:
 
 
 def toml_key(name: str) -> str:
-    """A key, quoted where TOML wants it so."""
+    """A key, quoted where TOML needs it."""
     return name if _BARE.fullmatch(name) else _basic(name)
 
 
 def toml_text(text: str) -> str:
-    """A string, written so that a person can read it: literal where that is possible."""
+    """A string that people can read: a literal string where that is possible."""
     safe = all(c >= " " and c != "\x7f" for c in text)
     return f"'{text}'" if safe and "\\" in text and "'" not in text else _basic(text)
 
 
 def toml_lines(lines: list[str]) -> str:
-    """Lines as one string; patterns read best unescaped."""
+    """Lines as one string; patterns are easiest to read unescaped."""
     text = "\n".join(lines)
     if "'''" in text or any((c < " " and c not in "\t\n") or c == "\x7f" for c in text):
         return _basic(text)

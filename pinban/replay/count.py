@@ -1,10 +1,9 @@
-"""Who would have been banned: old failures counted anew under other limits. Pure: no clock, no file, no terminal.
+"""Who would have been banned: old failures, counted again under other limits. Pure: no clock, no file, no terminal.
 
     events, in any order -> one history per address -> for each pair of limits: its bans -> an Outcome
 
-Addresses are counted apart from each other, so each one's failures are put in order of time by themselves, once all
-are known: files may come in any order and lines late. What is kept is some 20 bytes for each failure and 8 for each
-join; nothing is kept of other lines.
+Each address is counted by itself, and its failures are sorted by time when all are known: files may come in any order
+and lines may come late. This keeps some 20 bytes for each failure and 8 for each join, and nothing of other lines.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ import msgspec
 
 from shared.addresses import Network
 
-#: A ban hit somebody likely innocent when the address joined from so long before its first failure, ms ...
+#: A banned address is likely innocent when it joined between this long before its first failure, ms ...
 JOINED_BEFORE_MS = 3_600_000
 
-#: ... until so long after the ban, ms, ...
+#: ... and this long after the ban, ms, ...
 JOINED_AFTER_MS = 86_400_000
 
-#: ... and one join at least for so many wrong PINs: 20 guesses hit a PIN of four digits once in 500 times.
+#: ... at least once for this many wrong PINs: 20 guesses find a PIN of four digits once in 500 times.
 GUESSES_PER_JOIN = 20
 
-#: Addresses told one by one.
+#: Addresses that are listed one by one.
 TOP = 10
 
 #: Rooms named for each of them.
@@ -49,7 +48,7 @@ class Event(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """So many failures in so much time are a ban."""
+    """How many failures in which time are a ban."""
 
     maxretry: int
     findtime_ms: int
@@ -57,14 +56,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What some limits would have done."""
+    """What one pair of limits would have done."""
 
     limits: Limits
     bans: int
-    addresses: int  #: distinct ones banned
-    rooms: int  #: distinct ones that these addresses tried
-    stopped: int  #: failures that fell into a ban
-    innocent: int  #: of the addresses, those of people who know a PIN
+    addresses: int  #: how many different ones were banned
+    rooms: int  #: how many different ones these addresses tried
+    stopped: int  #: failures during a ban
+    innocent: int  #: how many of the addresses belong to people who know a PIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +79,13 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Everything there is to say about old logs."""
+    """The whole result of replaying old logs."""
 
     outcomes: tuple[Outcome, ...]  #: in the grid's order
     top: tuple[Tried, ...]  #: those with the most failures
-    addresses: int  #: that failed at all
+    addresses: int  #: those with a failure
     failures: int
-    repeated: int  #: failures whose id had been there already
+    repeated: int  #: failures whose id had come before
 
 
 class Spell(NamedTuple):
@@ -105,11 +104,11 @@ class _History:
     def __init__(self) -> None:
         self.times = array("q")
         self.rooms = array("L")
-        self.ids = array("q")  #: hashes: two requests of one address share one of 64 bits practically never
+        self.ids = array("q")  #: hashes of 64 bits, which two requests of one address practically never share
         self.joins = array("q")
 
     def settle(self) -> int:
-        """Put everything in order of time, each failure once; how many were repeats."""
+        """Sort everything by time and keep each failure once; returns how many were repeats."""
         self.joins = array("q", sorted(self.joins))
         times, ids = self.times, self.ids
         order: Sequence[int] = range(len(times))
@@ -124,7 +123,7 @@ class _History:
 
 
 def replay(events: Iterable[Event], grid: Sequence[Limits], bantime_ms: int) -> Replay:
-    """What each of the limits would have done to those who made these events, which may come in any order."""
+    """What each pair of limits would have done with these events, which may come in any order."""
     histories: dict[Network, _History] = {}
     rooms: dict[str, int] = {}
     for event in events:
@@ -153,8 +152,8 @@ def replay(events: Iterable[Event], grid: Sequence[Limits], bantime_ms: int) -> 
 def spells(times: Sequence[int], limits: Limits, bantime_ms: int) -> Iterator[Spell]:
     """The bans that failures at these times, in order, lead to.
 
-    As receiver.store counts and the ledger bans: a failure counts from its own instant until just before findtime has
-    passed, a ban stands until just before bantime has passed, what falls into it counts towards no other.
+    As receiver.store counts and the ledger bans: a failure counts from its own moment until just before findtime has
+    passed, a ban stands until just before bantime has passed, and failures during a ban count towards no other ban.
     """
     before = limits.maxretry - 1
     last = before
@@ -168,7 +167,7 @@ def spells(times: Sequence[int], limits: Limits, bantime_ms: int) -> Iterator[Sp
 
 
 def likely_innocent(failures: int, joins: int) -> bool:
-    """Whether so many joins beside so many wrong PINs are those of somebody who knows a PIN."""
+    """Whether somebody with so many joins and so many wrong PINs knows a PIN."""
     return joins > 0 and failures <= joins * GUESSES_PER_JOIN
 
 

@@ -1,4 +1,4 @@
-"""Reading old logs, plain or gzip, batch by batch, whatever is wrong with them. Knows nothing of what a line says."""
+"""Reading old logs, plain or gzip, batch by batch, damaged ones too. Does not know what a line says."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from shared.errors import PinbanError
 #: What is read at a time, bytes.
 CHUNK = 1 << 20
 
-#: A line is cut after so many bytes; nginx takes no longer header by default (large_client_header_buffers, 4 of 8k).
+#: A line is cut after this many bytes; by default nginx takes no longer header (large_client_header_buffers, 4 of 8k).
 LONGEST_LINE = 1 << 16
 
 _GZIP = b"\x1f\x8b"
 
 
 class _Counted:
-    """A file that says how far it was read, pipes too."""
+    """A file, or a pipe, that tells how far it was read."""
 
     def __init__(self, file: BinaryIO, progress: Callable[[int], None]) -> None:
         self._file = file
@@ -38,9 +38,9 @@ class _Counted:
 
 
 def distinct(files: Sequence[str], note: Callable[[str], None]) -> tuple[list[str], int | None]:
-    """The files, each once, and their size together in bytes, None if one is a pipe.
+    """The files, each once, and their total size in bytes; None if one is a pipe.
 
-    PinbanError for what cannot be read, before anything is: a bad name in a year of logs is to be known at once.
+    PinbanError for one that cannot be read, before any is read: with a year of logs a bad name must show at once.
     """
     sizes: dict[tuple[int, int], int | None] = {}
     kept = []
@@ -65,8 +65,8 @@ def distinct(files: Sequence[str], note: Callable[[str], None]) -> tuple[list[st
 def batches(name: str, progress: Callable[[int], None], note: Callable[[str], None]) -> Iterator[list[bytes]]:
     """The lines of a file, without line feeds; "-" is standard input. Raises nothing but PinbanError.
 
-    gzip is known by its first bytes. Of a damaged file come all lines before the damage, and a note.
-    `progress` hears how many bytes of the file, compressed as it may be, were read since it was last told.
+    The first bytes tell gzip. A damaged file gives all lines before the damage, and a note. `progress` is called with
+    the number of bytes read since the last call; of a gzip file, compressed bytes.
     """
     try:
         # Standard input stays open: it is not ours.

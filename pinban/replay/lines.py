@@ -1,7 +1,7 @@
-"""From the lines of old logs to the events that replaying needs, with a tally of everything that was read.
+"""From the lines of old logs to the events that replaying needs, and counts of everything that was read.
 
-Few lines of a log matter: those of the text formats that surely mean `other` are told by one pattern and not taken
-apart. What the pattern does not settle is read as the receiver reads it.
+Few lines of a log matter. One pattern finds the lines of the text formats that surely mean `other`, and they are not
+parsed. All others are read as the receiver reads them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from shared.addresses import NetworkSet, counted_network
 from shared.errors import AddressError
 from shared.settings import BUILT_IN, Rule, Settings, parse_ignored
 
-#: A whole combined or pexapp line whose request is not POST, or is for no path that has request_token in it. Where a
-#: backslash or a percent sign may spell a letter of either, it is left to the classifier; %40 is the @ of aliases.
+#: A whole combined or pexapp line whose request is not POST, or whose path has no request_token in it. Where a
+#: backslash or a percent sign could stand for a letter of either, the classifier decides; %40 is the @ of aliases.
 _OTHER = re.compile(
     rb'([0-9A-Fa-f.:]{2,45}) - [^"\[\]]* \[([^"\[\]]{1,64})\] {1,2}'
     rb'"(?:(?!POST )[^"\\]*|POST (?![^"]*(?i:request_token))[^"\\%]*(?:%(?:[0-389A-Fa-f]|40)[^"\\%]*)*)" '
@@ -32,7 +32,7 @@ _OTHER = re.compile(
 #: The rule that is replayed: it counts wrong PINs.
 RULE = "pin"
 
-#: Addresses of which is remembered whether they are ignored.
+#: For how many addresses the answer is remembered whether they are ignored.
 _REMEMBERED = 65_536
 
 
@@ -42,14 +42,14 @@ class Tally:
 
     lines: int = 0
     classes: Counter[Class] = field(default_factory=Counter)
-    ignored: int = 0  #: failures that ignoreip or the rule's ignoreregex spares
-    untimed: int = 0  #: failures and joins whose line bears no time: they are left out
+    ignored: int = 0  #: failures that ignoreip or the rule's ignoreregex exempts
+    untimed: int = 0  #: failures and joins whose line has no time: they are left out
     first: float | None = None  #: the earliest time on a line, seconds since the epoch
     last: float | None = None  #: the latest
     notes: list[str] = field(default_factory=list)  #: what a reader of the result must know
 
     def saw(self, at: float | None) -> None:
-        """Widen the span of time to the time of a line."""
+        """Make the time span include the time of a line."""
         if at is None:
             return
         if self.first is None or at < self.first:
@@ -59,13 +59,13 @@ class Tally:
 
 
 def surely_other(line: bytes) -> bytes | None:
-    """The $time_local of a line that means `other` beyond doubt; None when only the classifier can tell."""
+    """The $time_local of a line that surely means `other`; None when only the classifier can tell."""
     found = _OTHER.fullmatch(line)
     return found[2] if found and _is_address(found[1]) else None
 
 
 class Reader:
-    """Reads logs, one after the other, and keeps the tally of all of them."""
+    """Reads logs, one after the other, and counts over all of them."""
 
     def __init__(self, settings: Settings) -> None:
         self.tally = Tally()
@@ -73,12 +73,12 @@ class Reader:
         names = [text for text in settings.ignoreip if parse_ignored(text) is None]
         if names:
             self.tally.notes.append(f"ignoreip: {', '.join(names)}: names are not looked up, their lines count")
-        # The host's own addresses are not asked, ignoreself or not: the logs may be another host's.
+        # The host's own addresses play no part, whatever ignoreself says: the logs may be from another host.
         ignored = NetworkSet(text for text in settings.ignoreip if text not in names)
         self._ignored = lru_cache(_REMEMBERED)(ignored.overlaps)
 
     def events(self, name: str, batches: Iterable[Iterable[bytes]]) -> Iterator[Event]:
-        """The wrong and the right PINs in the lines of one log; the tally grows as they are taken."""
+        """The wrong and the right PINs in the lines of one log; the tally counts as they are read."""
         tally = self.tally
         before = tally.lines, tally.classes[Class.MALFORMED]
         for batch in batches:
@@ -116,7 +116,7 @@ class Reader:
 
 
 def _built_in_alone(settings: Settings) -> Settings:
-    """With the rule, enabled or not: who is about to enable it seeks its limits. One's own rules do not matter."""
+    """With the rule enabled, because people replay before they enable it; and without the user's own rules."""
     rules = {name: rule for name, rule in settings.rules.items() if name in BUILT_IN}
     return replace(settings, rules={**rules, RULE: replace(rules.get(RULE, Rule()), enabled=True)})
 

@@ -1,4 +1,4 @@
-"""What replaying found, as JSON and as tables. Room names are clients' words: none reaches the terminal raw."""
+"""The result of replaying, as JSON and as tables. Clients choose room names, so none reaches the terminal raw."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LONGEST_NAME = 40
 
 
 def as_object(replayed: Replay, tally: Tally, now: Limits, bantime_ms: int) -> dict[str, Any]:
-    """Everything as one value that prints as JSON: times in ISO 8601 (UTC), lengths in ms."""
+    """Everything as one value for JSON: times in ISO 8601 (UTC), lengths of time in ms."""
     return {
         "lines": tally.lines,
         "classes": {str(name): count for name, count in tally.classes.most_common()},
@@ -75,7 +75,7 @@ def show(console: Console, replayed: Replay, tally: Tally, now: Limits, bantime_
 
 
 def span(tally: Tally) -> str:
-    """From when until when the log is, for people."""
+    """The first and the last time in the log, for people."""
     if tally.first is None or tally.last is None:
         return "no time on any line"
     first, last = (datetime.fromtimestamp(at, UTC) for at in (tally.first, tally.last))
@@ -96,7 +96,7 @@ def _summary(replayed: Replay, tally: Tally) -> Iterator[str]:
         f"{count:,} {what}"
         for count, what in (
             (replayed.repeated, "repeats counted once"),
-            (tally.ignored, "that ignoreip or ignoreregex spares"),
+            (tally.ignored, "that ignoreip or ignoreregex exempts"),
             (tally.untimed, "lines without a time left out"),
         )
         if count

@@ -1,4 +1,4 @@
-"""The picture of a replay: for each findtime, over maxretry, how many addresses are banned and how many of them are
+"""The picture of a replay: for each findtime and maxretry, how many addresses are banned, and how many of them are
 likely innocent. The only module that needs matplotlib, the extra `plot`.
 """
 
@@ -18,20 +18,20 @@ from shared.errors import PinbanError
 
 _GUESSERS, _INNOCENT, _NOBODY, _HERE, _EDGE = "#33658a", "#d1495b", "#2e7d32", "#fff3c4", "#666666"
 
-#: Of a bar, as a part of the distance between two.
+#: Width of a bar, as a part of the distance between two.
 _WIDTH = 0.7
 
-#: The distance between two bars, and how many a panel has room for at least: a lone bar does not fill it.
+#: The distance between two bars, and for how many a panel is wide enough at least: a single bar does not fill it.
 _BAR_INCHES, _FEWEST = 0.6, 4
 
-#: What matplotlib writes into a file by itself, and what would differ from day to day.
+#: What matplotlib writes into a file by itself and would differ from day to day; None leaves it out.
 _METADATA = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
 
 
 def draw(path: Path, outcomes: Sequence[Outcome], now: Limits, about: str) -> None:
     """Draw the outcomes into a file, SVG or PNG by its name's ending; PinbanError when it cannot be written.
 
-    `now` are the limits in force, which are marked; `about` says which log it is.
+    `now` are the limits in force, which get a mark; `about` says which log it is.
     """
     with rc_context(
         {
@@ -85,20 +85,20 @@ def _banned(axes: Axes, row: Sequence[Outcome]) -> None:
     axes.bar(names, innocent, color=_INNOCENT, width=_WIDTH)
     bars = axes.bar(names, [o.addresses - o.innocent for o in row], bottom=innocent, color=_GUESSERS, width=_WIDTH)
     axes.bar_label(bars, labels=[short(o.addresses) for o in row], padding=2)
-    _leave_room(axes, max(o.addresses for o in row))
+    _leave_space(axes, max(o.addresses for o in row))
 
 
 def _innocent(axes: Axes, row: Sequence[Outcome]) -> None:
-    """The innocent once more on a scale of their own: a few among thousands must not be overlooked."""
+    """The innocent again, on their own scale: nobody must overlook a few among thousands."""
     bars = axes.bar([str(o.limits.maxretry) for o in row], [o.innocent for o in row], color=_INNOCENT, width=_WIDTH)
     labels = axes.bar_label(bars, labels=[short(o.innocent) for o in row], padding=2, fontweight="bold")
     for label, outcome in zip(labels, row, strict=True):
         label.set_color(_INNOCENT if outcome.innocent else _NOBODY)
-    _leave_room(axes, max(o.innocent for o in row))
+    _leave_space(axes, max(o.innocent for o in row))
 
 
-def _leave_room(axes: Axes, highest: int) -> None:
-    """For the numbers above the bars; all panels of a row share one scale."""
+def _leave_space(axes: Axes, highest: int) -> None:
+    """Space for the numbers above the bars; all panels of a row share one scale."""
     axes.set_ylim(0, max(axes.get_ylim()[1], highest * 1.15, 1))
 
 

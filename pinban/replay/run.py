@@ -1,7 +1,7 @@
-"""`pinban replay`: old logs, other limits, who would have been banned. Assembles what the replay_* modules do.
+"""`pinban replay`: old logs, other limits, who would have been banned. Puts the other files of this folder together.
 
 files -> batches of lines -> events -> replay(events, grid) -> table or JSON, and a picture
-replay_files   replay_lines            replay_core             replay_output, plot
+files.py         lines.py              count.py                output.py          plot.py
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_MAXRETRY = 1_000
 _FINDTIME_MS = (1_000, 30 * 86_400_000)
 _BANTIME_MS = (2_000, 3_650 * 86_400_000)
 
-#: Values of one limit: as many as a table and a picture can show.
+#: How many values of one limit a table and a picture can show.
 _MOST_VALUES = 8
 
 _PICTURES = (".svg", ".png")
@@ -46,11 +46,11 @@ def run_replay(
     settings: Settings,
     console: Console,
 ) -> int:
-    """Read the files and print what each pair of limits would have done; the exit code.
+    """Read the files and print what each pair of limits would have done; returns the exit code.
 
-    Limits are as typed, "3,5,10" and "1m,5m"; None is around those of the settings. All bans last for bantime: a second
-    window, growing bans and hot rooms are not replayed. PinbanError, before anything is read, for limits out of range,
-    a file that cannot be read, a picture that cannot be drawn.
+    Limits are as typed, "3,5,10" and "1m,5m"; None means values around those of the settings. All bans last for
+    bantime: second windows, growing bans and hot rooms are not replayed. PinbanError, before anything is read, for
+    limits out of range, a file that cannot be read, a picture that cannot be drawn.
     """
     rule = settings.rules.get(RULE, Rule())
     now = Limits(rule.maxretry, int(rule.findtime))
@@ -75,7 +75,7 @@ def run_replay(
 
 
 def grid_of(rule: Rule, maxretry: str | None = None, findtime: str | None = None) -> tuple[Limits, ...]:
-    """Every pair of the limits typed, ascending; those not typed lie around the rule's. PinbanError for bad ones."""
+    """Every pair of the limits typed, ascending; around the rule's where none are. PinbanError for bad ones."""
     if maxretry is None:
         counts = {min(max(round(rule.maxretry * factor), 1), _MOST_MAXRETRY) for factor in _MAXRETRY_FACTORS}
     else:
@@ -97,7 +97,7 @@ def _several(name: str, text: str, read: Callable[[str], int]) -> set[int]:
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= _MOST_MAXRETRY):
-        raise PinbanError(f"maxretry: {text!r} is no number from 1 to {_MOST_MAXRETRY}; write 5 or 3,5,10")
+        raise PinbanError(f"maxretry: {text!r} is not a number from 1 to {_MOST_MAXRETRY}; write 5 or 3,5,10")
     return int(text)
 
 
@@ -106,19 +106,19 @@ def _length(name: str, bounds: tuple[int, int], text: str) -> int:
     try:
         length = parse_duration(text)
     except ValueError as error:
-        raise PinbanError(f"{name}: {text!r} is no length of time; write 5m or 1h30m") from error
+        raise PinbanError(f"{name}: {text!r} is not a length of time; write 5m or 1h30m") from error
     if not low <= length <= high:
-        raise PinbanError(f"{name}: {text!r} is not from {low} to {high}")
+        raise PinbanError(f"{name}: {text!r} is out of range; write a length from {low} to {high}")
     return int(length)
 
 
 def _drawing(path: Path) -> Callable[..., None]:
     if path.suffix.lower() not in _PICTURES:
-        raise PinbanError(f"{path}: a picture's name ends in {' or '.join(_PICTURES)}")
+        raise PinbanError(f"{path}: is not a picture's name; end it in {' or '.join(_PICTURES)}")
     if not path.absolute().parent.is_dir():
-        raise PinbanError(f"{path}: there is no directory {path.parent}; make it first")
+        raise PinbanError(f"{path}: the directory {path.parent} does not exist; make it first")
     try:
-        from pinban.replay.plot import draw  # noqa: PLC0415  half a second, and an extra that few have
+        from pinban.replay.plot import draw  # noqa: PLC0415  it takes half a second, and few have the extra
     except ImportError as error:
         raise PinbanError("--plot needs matplotlib; install it with: pip install 'pinban[plot]'") from error
     return partial(draw, path)

@@ -1,4 +1,4 @@
-"""The runs of characters in which a word begins nowhere, (?:(?!word).)*, without looking ahead. Pure."""
+"""Runs of characters that a word does not begin in, (?:(?!word).)*, written without a look-ahead. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from receiver.failregex.syntax import NEVER, Branch, One, Repeat, Seq
 
 @dataclass(frozen=True, slots=True)
 class Avoid:
-    """The runs in which a word begins nowhere, as the word's automaton: state n has read n characters of it."""
+    """Runs that a word does not begin in, by the word's automaton: state n has read n characters of the word."""
 
     text: str
     chars: Chars
@@ -20,18 +20,18 @@ class Avoid:
     step: Callable[[], None]  #: called for each part, to bound their number
 
     def run(self, *, at_least_one: bool) -> Seq:
-        """The runs, the preferred first."""
+        """The runs, those first that the quantifier tries first."""
         if not at_least_one:
             return self._from(0)
         cycle, onward = self._paths(0, 0), self._onward(0)
-        # The runs that have been back at the beginning are the longer ones.
+        # Runs that come back to the first state are the longer ones.
         ways = [part for part in ((*cycle, *self._from(0)) if cycle else None, onward) if part is not None]
         if not self.greedy:
             ways.reverse()
         return ways[0] if len(ways) == 1 else (Branch(tuple(ways or [(NEVER,)])),)
 
     def _from(self, state: int) -> Seq:
-        """What may be read from a state without falling back behind it."""
+        """What may be read from a state without going back below it."""
         cycle, onward = self._paths(state, state), self._onward(state)
         rounds: Seq = (Repeat(cycle, 0, None, self.greedy),) if cycle else ()
         if onward is None:
@@ -44,7 +44,7 @@ class Avoid:
         return (One(single(ord(self.text[state]))), *self._from(state + 1))
 
     def _paths(self, state: int, to: int) -> Seq | None:
-        """The ways from a state to one at or below it by way of higher ones alone; None if there are none."""
+        """The paths from a state to one at or below it through higher states only; None if there are none."""
         self.step()
         ways: list[Seq] = []
         direct = self._edge(state, to)
@@ -62,7 +62,7 @@ class Avoid:
         return state + 1 < len(self.text) and meet(self.chars, single(ord(self.text[state])))
 
     def _edge(self, state: int, to: int) -> Chars:
-        """The characters that lead from a state straight to one not above it."""
+        """The characters that lead in one step from a state to one at or below it."""
         edge: Chars = () if to else without(self.chars, _set_of(self.text))
         for char in set(self.text):
             code = single(ord(char))
@@ -75,7 +75,7 @@ class Avoid:
 
 
 def borders(text: str, state: int) -> list[int]:
-    """How much of the word may have been begun when so many of its characters were read, the most first."""
+    """How many characters of the word may just have been read in this state, most first."""
     return [n for n in range(state, 0, -1) if text[:state].endswith(text[:n])]
 
 

@@ -1,4 +1,4 @@
-"""Sets of characters as ranges of code points: what a class in a pattern stands for. Pure."""
+"""Sets of characters as ranges of code points, for the classes in a pattern. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-#: Sorted ranges of code points, both ends included, neither overlapping nor touching.
+#: Sorted ranges of code points, both ends included, with a gap between any two.
 Chars = tuple[tuple[int, int], ...]
 
 ANY: Chars = ((0, sys.maxunicode),)
@@ -47,7 +47,7 @@ def without(a: Chars, b: Chars) -> Chars:
 
 
 def meet(a: Chars, b: Chars) -> bool:
-    """Whether they have a character in common."""
+    """Whether both have a character in common."""
     return without(a, b) != a
 
 
@@ -71,7 +71,7 @@ def _ranges(*pairs: str) -> Chars:
     return tuple((ord(pair[0]), ord(pair[-1])) for pair in pairs)
 
 
-#: str.isspace(), spelled out.
+#: All characters for which str.isspace() is true.
 _SPACE: Chars = union(
     ((9, 13), (28, 32), (0x85, 0x85), (0xA0, 0xA0), (0x1680, 0x1680)),
     ((0x2000, 0x200A), (0x2028, 0x2029), (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000)),
@@ -80,7 +80,7 @@ _SPACE: Chars = union(
 
 @cache
 def word() -> Chars:
-    """Python's \\w. Worked out at the first use, which takes a tenth of a second."""
+    """Python's \\w. Computed at the first use, which takes a tenth of a second."""
     return _where(lambda c: c.isalnum() or c == "_")
 
 
@@ -104,5 +104,5 @@ def category(name: str, *, ascii_only: bool) -> Chars:
         case "SPACE":
             chars = _ASCII_SPACE if ascii_only else _SPACE
         case other:
-            raise ValueError(f"{other} is no class of characters")
+            raise ValueError(f"{other} is not a class of characters")
     return complement(chars) if name.startswith("NOT_") else chars

@@ -1,8 +1,8 @@
-"""Conditions in a failregex, (?(name)A|B), told apart beforehand: a pattern for each way to get there. Pure.
+"""Conditions in a failregex, (?(name)A|B), rewritten as alternatives: one for each outcome of the group. Pure.
 
 `(?P<c>X)?M(?(c)A|B)` is `(?:(?P<c>X)MA|MB)`: a matcher that backtracks tries exactly these, in this order. What follows
-a choice is written once for each of its outcomes, so the choice need not be remembered. Only a choice that would have
-to move across something that can match in several ways is refused: moving it would change which match is found first.
+a choice is written once for each outcome, so nobody has to remember the outcome. A choice that comes after a part which
+can match in several ways is refused: to write it first would change which match is found first.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterator
 
 from receiver.failregex.syntax import At, Branch, Condition, Group, Node, Not, One, Repeat, Seq, refusal
 
-#: Which of the groups that conditions ask for have matched.
+#: Of the groups that conditions ask for, those that have matched.
 _Matched = frozenset[int]
 
-#: Ways through a part of a pattern, the preferred first, each with the groups that have matched then.
+#: Ways through a part of a pattern, in the order of trying, each with the groups that have matched after it.
 _Ways = list[tuple[Seq, _Matched]]
 
-#: No pattern that people write comes near.
+#: More than any pattern that people write needs.
 _MOST_WAYS = 64
 
 
 def without_conditions(pattern: str, tree: Seq) -> Seq:
-    """The same pattern without conditions. FailregexError when a condition cannot be told apart."""
+    """The same pattern without conditions. FailregexError when a condition cannot be rewritten."""
     asked = frozenset(node.group for node in _walk(tree) if isinstance(node, Condition))
     return _Splitter(pattern, asked).seq(tree, frozenset()) if asked else tree
 
@@ -53,7 +53,7 @@ class _Splitter:
         self._ways_left = _MOST_WAYS
 
     def seq(self, tree: Seq, matched: _Matched) -> Seq:
-        """The sequence up to the pattern's end, with a branch where its ways part."""
+        """The sequence up to the pattern's end, with a branch where there are several ways."""
         for index, node in enumerate(tree):
             if self._concerns(node):
                 rest = tree[index + 1 :]
@@ -85,7 +85,7 @@ class _Splitter:
                 inner = self._ways(body, matched)
                 if len(inner) == 1 and inner[0][1] == matched:
                     return [((Repeat(inner[0][0], least, most, greedy),), matched)]
-        raise self._refusal("asks in a repetition or a look-ahead whether a group matched")
+        raise self._refusal("has a condition, (?(name)...), in a repetition or a look-ahead")
 
     def _ways(self, tree: Seq, matched: _Matched) -> _Ways:
         for index, node in enumerate(tree):
@@ -99,12 +99,12 @@ class _Splitter:
                     ]
                 )
                 if len(ways) > 1 and not _fixed(before):
-                    raise self._refusal("has a group that a condition asks for, after a part that can match variously")
+                    raise self._refusal("has a condition on a group that follows a part with several ways to match")
                 return [(before + way, last) for way, last in ways]
         return [(tree, matched)]
 
     def _merged(self, ways: _Ways) -> _Ways:
-        """Neighbours that end alike become one way; the order, which is the preference, stays."""
+        """Neighbours with the same groups matched become one way; the order of trying stays."""
         merged: list[tuple[list[Seq], _Matched]] = []
         for way, after in ways:
             if merged and merged[-1][1] == after:
@@ -121,5 +121,5 @@ class _Splitter:
 
 
 def _fixed(tree: Seq) -> bool:
-    """Whether there is one way at most to match it at a place."""
+    """Whether it can match in at most one way at a given place."""
     return all(isinstance(node, One | At) or (isinstance(node, Group) and _fixed(node.body)) for node in tree)

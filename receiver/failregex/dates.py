@@ -1,8 +1,8 @@
-"""The date of a log line, cut out as fail2ban does before it searches: what is left is what a failregex sees. Pure.
+"""The date of a log line, cut out as fail2ban does before it searches; a failregex sees what is left. Pure.
 
-The formats are those that fail2ban finds by itself: ISO 8601 and its relatives (nginx's error log), syslog and asctime,
+The formats are those that fail2ban finds by itself: ISO 8601 and similar ones (nginx's error log), syslog and asctime,
 nginx's and Apache's time_local, day/month/year, seconds since 1970 at the line's beginning (in brackets or not). A date
-at the beginning is taken before any other; else the first in the line. Brackets around it stay, as `[]`.
+at the beginning comes before any other, else the first in the line is cut out. Brackets around it stay, as `[]`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DATES = "|".join(
     )
 )
 
-#: Every repetition is bounded, so a search costs the line's length times a constant.
+#: Every repetition has a limit, so a search costs the line's length times a constant.
 _FIRST = re.compile(
     rf"\W{{0,2}}({_DATES}|(?-i:[A-Z]{{3,5}}) {_WEEKDAY}{_NAMED} {_DAY}  ?{_CLOCK}"
     rf"|{_NAMED}-{_DAY}-[0-9]{{2}} {_CLOCK})(?!\w)",
@@ -39,7 +39,7 @@ _SECONDS = re.compile(r"(?:(\[)(?=[0-9.]+\]))?([0-9]{10,11}(?:\.[0-9]{3,6})?)(?!
 
 
 def without_date(line: str) -> str:
-    """The line without its date; as it is if it has none that is known."""
+    """The line without its date; unchanged if it has no date of these formats."""
     found = _FIRST.match(line)
     if found is None:
         seconds = _SECONDS.match(line)

@@ -2,4 +2,4 @@
 
 
 class FailregexError(ValueError):
-    """A pattern cannot be matched in linear time, or is none; names it, the reason and the remedy in one line."""
+    """A text is not a pattern, or not one for linear time; one line with the pattern, the reason and the remedy."""

@@ -1,12 +1,14 @@
-"""Rules of one's own: fail2ban's failregex, matched in linear time. Pure.
+"""The patterns of a rule from the settings: fail2ban's failregex, matched in linear time. Pure.
 
-A pattern means what it means to fail2ban 1.0 (usedns = no name is ever resolved), with these differences:
-`\\b` knows ASCII letters only; `\\Z` is the line's end (fail2ban never matches it: it searches the line with its line
-feed); an ignoreregex is searched for both in the whole line and in what prefregex leaves of it; a line is judged by
-itself, so what only gives a name to a later line (<F-NOFAIL>, <F-MLFGAINED>) counts nothing, and a pattern without an
-address of its own finds nothing.
+A pattern means what it means to fail2ban 1.0, but no name is ever resolved. The differences:
 
-    line -> without_date -> prefregex -> failregex, ignoreregex -> address
+- `\\b` knows ASCII letters only.
+- `\\Z` is the line's end; in fail2ban it never matches, because fail2ban searches the line with its line feed.
+- An ignoreregex is searched for in the whole line and in what prefregex leaves of it.
+- Each line is judged by itself. So a line that only gives a name to a later one (<F-NOFAIL>, <F-MLFGAINED>) counts
+  nothing, and a pattern without an address of its own finds nothing.
+
+    line -> dates.py -> prefregex -> failregex, ignoreregex -> address
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from receiver.failregex.errors import FailregexError
 from receiver.failregex.re2_pattern import ALTERNATIVE, Pattern
 from receiver.failregex.syntax import refusal
 
-#: Groups that hold an address, the most telling first.
+#: Groups that hold an address, the most exact first.
 _ADDRESSES = ("ip4", "ip6", "host", "dns", "fid")
 
 
@@ -30,7 +32,7 @@ class Found:
 
     address: str  #: as the line has it, not yet validated
     user: str | None
-    nofail: bool  #: a line that only names who a later one is about, or one of success: it counts nothing
+    nofail: bool  #: the line reports a success, or only names somebody for a later line: it counts nothing
 
 
 class Filter:
@@ -42,8 +44,8 @@ class Filter:
         self._prefregex = prefregex
 
     def match(self, line: str) -> Found | None:
-        """What the first failregex that matches found; None if none does, or none that names an address."""
-        # fail2ban searches a line with its line feed, so that \s and \W at the end of a pattern find one.
+        """What the first matching failregex found; None if none matches, or the one that does has no address."""
+        # fail2ban searches a line with its line feed, so \s and \W at the end of a pattern match it.
         one = without_date(line.rstrip("\r\n").replace("\n", " ")) + "\n"
         text = whole = one.encode("utf-8", "replace")
         before: Mapping[str, str] = {}
@@ -68,13 +70,13 @@ class Filter:
 
 
 def compile_filter(failregex: Sequence[str], ignoreregex: Sequence[str] = (), prefregex: str = "") -> Filter:
-    """The filter of these patterns. FailregexError names the one that cannot be matched exactly, why, and what helps.
+    """The filter of these patterns. FailregexError names one that cannot be matched exactly, the reason and the remedy.
 
-    A failregex names an address by <HOST> or one of its like, itself or in prefregex; or it belongs to a connection
-    (<F-MLFID>), and then is known but counts nothing.
+    A failregex has <HOST> or a similar tag, itself or in prefregex. Without one it must belong to a connection
+    (<F-MLFID>); then it is accepted but counts nothing.
     """
     if not failregex:
-        raise FailregexError("failregex is empty; give one pattern per line, with <HOST> where the address stands")
+        raise FailregexError("failregex is empty; write one pattern per line, <HOST> where the client's address is")
     prefix = Pattern(prefregex) if prefregex else None
     shared = prefix.names if prefix else frozenset()
     compiled = []
@@ -89,7 +91,7 @@ def compile_filter(failregex: Sequence[str], ignoreregex: Sequence[str] = (), pr
 
 
 def patterns_of(text: str) -> list[str]:
-    """The patterns of a setting, one per line; blanks around them are no part of them."""
+    """The patterns of a setting, one per line; spaces around them do not belong to them."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -98,7 +100,7 @@ def _names_an_address(names: frozenset[str]) -> bool:
 
 
 def _no_address(source: str) -> FailregexError:
-    return refusal(source, "has no <HOST>", "put <HOST> where the client's address stands")
+    return refusal(source, "has no <HOST>", "put <HOST> where the client's address is")
 
 
 def _found(groups: Mapping[str, str]) -> Found | None:

@@ -1,14 +1,15 @@
-"""Negative look-aheads of words, (?!word), rewritten as what may stand there instead. Pure.
+"""Negative look-aheads of words, (?!word), rewritten as what may be there instead. Pure.
 
-Three forms are rewritten, each exactly; the words are plain characters, in an alternation perhaps, with a `\\b` behind:
+Three forms are rewritten, each exactly. The words are plain characters, perhaps in an alternation, perhaps with a `\\b`
+after them:
 
 - `(?!publickey)\\S+ for`: the characters up to the first that differs from the word's, then anything. A run may also
-  end inside the word when what follows the run cannot go on with the word.
-- `(?:(?! from ).)*? from `: the runs in which the word begins nowhere, walked through Knuth's, Morris's
-  and Pratt's automaton. The preference stays: at each character it goes on or stops first, as the quantifier says.
-- `failed:(?! later)` at the pattern's end: whatever else may follow, or nothing.
+  end inside the word if what follows the run cannot continue the word.
+- `(?:(?! from ).)*? from `: the runs that the word does not begin in, by the automaton of Knuth, Morris and Pratt. The
+  order of trying stays: at each character it goes on first or stops first, as the quantifier says.
+- `failed:(?! later)` at the pattern's end: anything else may follow, or nothing.
 
-Where the text behind a run decides and the pattern does not say what it is, the pattern is refused.
+A pattern is refused when the text after a run decides and the pattern does not say what that text is.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from receiver.failregex.conditions import parts_of
 from receiver.failregex.syntax import NEVER, At, Branch, Group, Node, Not, One, Repeat, Seq, refusal
 from receiver.failregex.words import UNKNOWN, UndecidedError, Words, joined, may_stop, otherwise, trie_of, words_of
 
-#: Steps of rewriting; a pattern that takes more would be too large to match with.
+#: Steps of rewriting; the result of more would be too large to match with.
 _MOST_STEPS = 2_000
 
-#: Repetitions of this many at most are written out when their last part looks ahead of them.
+#: A repetition that ends in a look-ahead is written out if it repeats at most this often.
 _MOST_UNROLLED = 4
 
 
 def without_lookaheads(pattern: str, tree: Seq) -> Seq:
-    """The same pattern without negative look-aheads. FailregexError for one that is of no form above."""
+    """The same pattern without negative look-aheads. FailregexError for one of another form than those above."""
     try:
         return _Rewriter().seq(_without_unnamed(tree), ())
     except (UndecidedError, RecursionError) as error:
         raise refusal(
             pattern,
-            "has a look-ahead, (?!...), that has no exact equivalent without",
-            "write out what may stand there, or exclude the lines by ignoreregex",
+            "has a look-ahead, (?!...), that cannot be written exactly without one",
+            "write out what may be there, or exclude the lines by ignoreregex",
         ) from error
 
 
@@ -71,7 +72,7 @@ class _Rewriter:
         return tuple(done)
 
     def _forbid(self, words: Words, tree: Seq, after: Seq) -> Seq:  # noqa: PLR0912  a case for each kind of node
-        """What the sequence is where none of the words may follow."""
+        """The sequence, rewritten for a place where none of the words may follow."""
         self._step()
         if words.ends:
             return (NEVER,)
@@ -97,7 +98,7 @@ class _Rewriter:
             case Branch(alternatives=alternatives):
                 return (Branch(tuple(self._forbid(words, part + rest, after) for part in alternatives)),)
             case Repeat(body=(One(chars=chars, fold=False),), least=0 | 1 as least, most=None, greedy=greedy):
-                if not rest and not after:  # how far the pattern's end reaches is nobody's concern
+                if not rest and not after:  # at the pattern's end it does not matter how far the run goes
                     return self._forbid(words, (One(chars),) * least, after)
                 run = self._run(words, chars, least, greedy, (*rest, *after))
                 return (*run, *self.seq(rest, after))
@@ -121,7 +122,7 @@ class _Rewriter:
         return ways[0] if len(ways) == 1 else (Branch(tuple(ways)),)
 
     def _run(self, words: Words, chars: Chars, least: int, greedy: bool, after: Seq) -> Seq:
-        """A run of the characters that does not begin with a word, nor goes on to one with what follows."""
+        """A run of the characters that does not begin with a word, and forms none together with what follows."""
         self._step()
         stops = not least and may_stop([words], after)
         onward: list[Seq] = []
@@ -140,7 +141,7 @@ class _Rewriter:
         return (Repeat(going, 0, 1, greedy),) if stops else going
 
     def _tempered(self, body: Seq, chars: Chars, node: Repeat, after: Seq) -> Seq:
-        """A run of the characters in which the word begins nowhere."""
+        """A run of the characters that the word does not begin in."""
         trie, text = words_of(body, self._step), ""
         while trie.children:
             if len(trie.children) > 1 or trie.ends or trie.ends_at_boundary:
@@ -159,7 +160,7 @@ class _Rewriter:
 
 
 def _without_unnamed(tree: Seq) -> Seq:
-    """The sequence without the groups that nobody asks for: ((?! from ).)* is (?:(?! from ).)* then."""
+    """The sequence without unnamed groups, which nobody asks for: ((?! from ).)* becomes (?:(?! from ).)*."""
     nodes: list[Node] = []
     for node in tree:
         match node:
@@ -181,7 +182,7 @@ def _has_not(tree: Seq) -> bool:
 
 
 def _looks_beyond(body: Seq) -> bool:
-    """Whether the last thing in a repetition is a look-ahead: it sees the next round, or what follows."""
+    """Whether a repetition ends in a look-ahead, which sees the next round or what follows."""
     return bool(body) and isinstance(body[-1], Not)
 
 

@@ -1,7 +1,7 @@
-"""The tree of a failregex in re2's grammar, compiled. re2 matches in time linear in the line, whatever the pattern.
+"""The tree of a failregex written for re2 and compiled. re2 needs time linear in the line, for every pattern.
 
-It has neither backtracking nor recursion: the cost of a line is at most its length times the pattern's, and the memory
-is bounded by MAX_MEMORY. A pattern that cannot be compiled in that memory is refused.
+It has neither backtracking nor recursion: a line costs at most its length times the pattern's length, and memory has a
+limit, MAX_MEMORY. A pattern that does not compile in that memory is refused.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from receiver.failregex.conditions import without_conditions
 from receiver.failregex.lookahead import without_lookaheads
 from receiver.failregex.syntax import At, Branch, Group, Node, One, Repeat, Seq, parse, refusal
 
-#: What a pattern may take, in bytes: re2's own default; sshd's longest takes a tenth.
+#: Memory for one pattern, bytes: re2's own default; sshd's longest pattern takes a tenth of it.
 MAX_MEMORY = 8 << 20
 
-#: Groups that decide what a match means; others are not remembered.
+#: Groups that decide what a match means; the content of others is not kept.
 NAMES = frozenset(("ip4", "ip6", "dns", "cidr", "host", "fid", "user", "content", "nofail", "mlfgained", "mlfid"))
 
-#: `alt_user`, `alt_user_1`: the user when no <F-USER> matched.
+#: `alt_user`, `alt_user_1` name the user when no <F-USER> matched.
 ALTERNATIVE = "alt_"
 
 _PLACES = {"start": r"\A", "end": r"(?m:$)", "word": r"\b", "inner": r"\B"}
 
-#: What re2 reads as itself outside of a set.
+#: Characters without a special meaning to re2 outside of a set.
 _PLAIN = frozenset(map(ord, " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/:;,=@%&\"'<>!#~`"))
 
 
@@ -34,7 +34,7 @@ class Pattern:
     """A compiled pattern. Searching it raises nothing."""
 
     def __init__(self, source: str) -> None:
-        """FailregexError for a pattern that is none, or that re2 cannot match exactly."""
+        """FailregexError for a text that is not a pattern, or that re2 cannot match exactly."""
         writer = _Writer()
         text = writer.seq(without_lookaheads(source, without_conditions(source, parse(source))))
         options = re2.Options()
@@ -45,13 +45,13 @@ class Pattern:
         except re2.error as error:
             reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
             raise refusal(
-                source, f"is too much for the linear-time engine ({reason[:80]})", "make it smaller"
+                source, f"is too large for the linear-time engine ({reason[:80]})", "make it smaller"
             ) from None
         self._groups = tuple(writer.groups)
         self.names = frozenset(name for name, _ in writer.groups)
 
     def search(self, text: bytes) -> Mapping[str, str] | None:
-        """The groups by name, those that matched; None if the pattern is not found in the UTF-8 text."""
+        """The groups that matched, by name; None if the pattern is not found in the UTF-8 text."""
         found = self._search(text)
         if found is None:
             return None
@@ -103,7 +103,7 @@ def _set(chars: Chars) -> str:
 
 
 def _ranges(chars: Chars) -> str:
-    # Letters and digits by their names: seven hundred ranges would say the same.
+    # Letters and digits by their names, which replace seven hundred ranges.
     letters = ""
     if len(chars) > len(ASCII_WORD) + 100 and not without(word(), chars):
         letters, chars = r"\p{L}\p{N}", without(chars, without(word(), single(ord("_"))))

@@ -1,7 +1,7 @@
-"""What a failregex says: fail2ban's tags and Python's grammar, read into a small tree. Pure; matches nothing.
+"""Reading a failregex: fail2ban's tags and Python's grammar become a small tree. Pure; matches nothing.
 
-Python's own parser reads the pattern, so every escape, class and flag means what it means to fail2ban. conditions.py
-and lookahead.py take out of the tree what re2 does not know, and re2_pattern.py writes it in re2's grammar.
+Python's own parser reads the pattern, so every escape, class and flag means what it means to fail2ban. The tree is then
+rewritten for re2 (conditions.py, lookahead.py) and written out (re2_pattern.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _parser = importlib.import_module("re._parser")  # typeshed knows neither
 _constants = importlib.import_module("re._constants")
 
 _IP4 = r"(?:::f{4,6}:)?(?P<ip4>(?:\d{1,3}\.){3}\d{1,3})"
-#: fail2ban asks for a colon before the last one by lookbehind; whatever precedes it ends in one.
+#: fail2ban asks for a colon before the last part by a lookbehind; here what comes before it ends in one.
 _IP6 = r"(?P<ip6>(?:[0-9a-fA-F]{1,4}::?|::){1,7}(?:[0-9a-fA-F]{1,4}|:))"
 _DNS = r"(?P<dns>[\w\-.^_]*\w)"
 _ADDR = rf"\[?(?:{_IP4}|{_IP6})\]?"
@@ -74,14 +74,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """The first of the alternatives that leads to a match."""
+    """The first alternative that leads to a match."""
 
     alternatives: tuple[Seq, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Many of the body, as many or as few as lead to a match."""
+    """The body several times: as often as possible if greedy, else as seldom as possible."""
 
     body: Seq
     least: int
@@ -98,7 +98,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One of two, by whether the group matched."""
+    """One of two sequences: `yes` if the group matched, else `no`."""
 
     group: int
     yes: Seq
@@ -113,13 +113,13 @@ NEVER = One(())
 
 
 def parse(pattern: str) -> Seq:
-    """The tree of a pattern with fail2ban's tags. FailregexError for what is no regular expression, or not regular."""
+    """The tree of a pattern with fail2ban's tags. FailregexError for what Python or linear time cannot match."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "possible nested set": fail2ban's filters are full of them
         try:
             parsed = _parser.parse(_GROUP_FLAGS.sub(r"(?\1:", expand_tags(pattern)))
         except (re.error, OverflowError) as error:
-            raise refusal(pattern, f"is no regular expression ({error})", "try it with fail2ban-regex") from error
+            raise refusal(pattern, f"is not a regular expression ({error})", "try it with fail2ban-regex") from error
         except RecursionError as error:
             raise refusal(pattern, "is nested too deeply", "write it with fewer parentheses") from error
     names = {number: name for name, number in parsed.state.groupdict.items()}
@@ -127,7 +127,7 @@ def parse(pattern: str) -> Seq:
 
 
 def expand_tags(pattern: str) -> str:
-    """The pattern with fail2ban's tags as groups; a tag that it does not know stands for itself, as there."""
+    """The pattern with fail2ban's tags as groups; an unknown tag is plain text, as in fail2ban."""
     leftover = _LEFTOVER.search(pattern)
     if leftover:
         raise refusal(
@@ -140,7 +140,7 @@ def expand_tags(pattern: str) -> str:
     def expanded(tag: re.Match[str]) -> str:
         closing, name = tag[1], tag[2]
         if name == "SKIPLINES":
-            raise refusal(pattern, "asks for several lines at once (<SKIPLINES>)", "match one line by itself")
+            raise refusal(pattern, "asks for several lines at once (<SKIPLINES>)", "write a pattern for one line")
         if not closing and name in _TAGS:
             return _TAGS[name]
         if not name.startswith("F-") or not re.fullmatch(r"[A-Z0-9_\-]+", name[2:]):
@@ -161,7 +161,7 @@ def refusal(pattern: str, reason: str, remedy: str) -> FailregexError:
 
 
 class _Tree:
-    """Turns Python's parse into ours. Flags s, m and a are resolved here, i stays with the characters."""
+    """Turns Python's tree into ours. Flags s, m and a are resolved here, i stays with the characters."""
 
     def __init__(self, pattern: str, names: dict[int, str]) -> None:
         self._pattern = pattern
@@ -245,9 +245,9 @@ _PLACES = {
 }
 
 _REFUSED = {
-    "GROUPREF": ("refers back to what a group matched", "write out what it may be, or match it twice, loosely"),
-    "ASSERT": ("looks ahead, (?=...)", "match what follows as part of the pattern"),
-    "ASSERT_NOT": ("looks behind, (?<!...)", "match what precedes as part of the pattern"),
+    "GROUPREF": ("refers back to what a group matched", "write out what it may be, or match anything there"),
+    "ASSERT": ("looks ahead or behind, (?=...) or (?<=...)", "match what is there as part of the pattern"),
+    "ASSERT_NOT": ("looks behind, (?<!...)", "match what comes before as part of the pattern"),
     "ATOMIC_GROUP": ("has an atomic group, (?>...)", "write (?:...)"),
     "POSSESSIVE_REPEAT": ("has a possessive quantifier", "write *, + or ? without the second +"),
 }

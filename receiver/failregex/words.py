@@ -1,4 +1,4 @@
-"""The words that a negative look-ahead forbids, and whether they can follow at a place of a pattern. Pure."""
+"""The words that a negative look-ahead forbids, and whether they can follow at some place of a pattern. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from receiver.failregex.chars import NEWLINE, Chars, complement, meet, only, single, union, without, word
 from receiver.failregex.syntax import At, Branch, Group, Node, One, Repeat, Seq
 
-#: What follows is not known: another round of a repetition, say.
+#: What follows is not known, for example another round of a repetition.
 UNKNOWN = At("unknown")
 
 
 class UndecidedError(Exception):
-    """The look-ahead is of no form above, or reaches further than what is known to follow."""
+    """The look-ahead is not of a form that can be rewritten, or looks further than what is known to follow."""
 
 
 @dataclass(slots=True)
@@ -21,11 +21,11 @@ class Words:
     """A trie of the words that must not follow."""
 
     children: dict[str, Words] = field(default_factory=dict)
-    ends: bool = False  #: a word is complete here: it does follow
-    ends_at_boundary: bool = False  #: the same, if a word boundary is here
+    ends: bool = False  #: a word is complete here
+    ends_at_boundary: bool = False  #: a word is complete here if this is a word boundary
 
     def next_chars(self) -> Chars:
-        """The characters that a word may go on with."""
+        """The characters with which a word may continue."""
         chars: Chars = ()
         for char in self.children:
             chars = union(chars, single(ord(char)))
@@ -33,7 +33,7 @@ class Words:
 
 
 def words_of(body: Seq, step: Callable[[], None]) -> Words:
-    """The words that a look-ahead forbids; UndecidedError when they are no words. `step` is called for each."""
+    """The words that a look-ahead forbids; UndecidedError for anything but words. `step` is called for each."""
     words = Words()
     for text, at_boundary in _spelled(body, step):
         step()
@@ -90,7 +90,7 @@ def joined(a: Words, b: Words) -> Words:
 
 
 def may_stop(pending: list[Words], after: Seq) -> bool:
-    """Whether no word that has begun is completed by what follows; it must be known."""
+    """Whether what follows completes no word that has begun; UndecidedError when what follows is not known."""
     for chars in _heads(after):
         onward: list[Words] = []
         for words in pending:
@@ -114,7 +114,7 @@ def may_stop(pending: list[Words], after: Seq) -> bool:
 
 
 def otherwise(words: Words) -> Node:
-    """Whatever may follow at the pattern's end. It is read, which nobody sees: nothing comes after it."""
+    """What may follow at the pattern's end. It is read; nothing comes after it, so that changes no result."""
     others = complement(words.next_chars())
     ways: list[Seq] = []
     if words.ends_at_boundary:
@@ -130,7 +130,7 @@ def otherwise(words: Words) -> Node:
 
 
 def _heads(tree: Seq) -> Iterator[Chars]:
-    """The sets that the next characters are of, as far as they are certain."""
+    """The sets of the next characters, one after the other, as far as they are certain."""
     for index, node in enumerate(tree):
         match node:
             case One(chars=chars, fold=False):
@@ -151,7 +151,7 @@ def _heads(tree: Seq) -> Iterator[Chars]:
 
 
 def _first(tree: Seq) -> Chars | None:
-    """Every character that may come first; None when that is not known."""
+    """The set of characters that may come first; None when that is not known."""
     for index, node in enumerate(tree):
         rest = tree[index + 1 :]
         match node:

@@ -1,1 +1,1 @@
-"""Random faults over a whole site: seed -> schedule -> a site under traffic -> healed, and the books must balance."""
+"""Random faults over a whole site: seed -> schedule -> a site under traffic -> healed, and all counts must add up."""

@@ -9,7 +9,7 @@ import time
 
 from tests.chaos.run import ChaosError, run
 
-#: How long one seed runs, minutes: short enough to be run again, long enough for faults to meet.
+#: How long one seed runs, minutes: short enough to run again, long enough for faults to overlap.
 MINUTES = 3.0
 
 

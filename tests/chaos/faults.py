@@ -20,7 +20,7 @@ Undo = Callable[[], object]
 
 
 def begin(site: Site, kind: str, target: int) -> Undo:
-    """Let a fault begin; returns what ends it."""
+    """Begin a fault; returns the function that ends it."""
     return _FAULTS[kind](site, target)
 
 
@@ -60,7 +60,7 @@ def _redis_full(site: Site, _: int) -> Undo:
 
 
 def _ask(server: RedisServer, *words: str | int) -> None:
-    """A command, if the server is there: it may be frozen or dead by another fault."""
+    """Send a command; the server may be frozen or dead by another fault."""
     with server.client(timeout=0.3) as client, suppress(redis.RedisError):
         client.execute_command(*words)
 
@@ -89,7 +89,7 @@ def _link_cut(site: Site, target: int) -> Undo:
 
 
 def _rp_partitioned(site: Site, target: int) -> Undo:
-    """In the mangle table, where nobody else looks."""
+    """By rules in the mangle table, which pinban does not use."""
     host = site.rps[target % len(site.rps)].host.namespace
     rules = (["INPUT", "-i", "inside"], ["OUTPUT", "-o", "inside"])
 
@@ -152,7 +152,7 @@ def _flood(site: Site, target: int) -> Undo:
 
 
 def _signal(pid: int, number: signal.Signals) -> Undo:
-    """Send it; what was stopped goes on at the end, if it is still there."""
+    """Send the signal; at the end a stopped process goes on, if it still exists."""
 
     def go_on() -> None:
         with suppress(ProcessLookupError):

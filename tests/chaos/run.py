@@ -1,4 +1,4 @@
-"""One run: the schedule over the site under traffic; then everything heals, and the books must balance."""
+"""One run: the schedule over the site under traffic; then all faults end, and all counts must add up."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ HEALED_S = 9.0
 #: A firewall that somebody emptied is repaired at its next check, s.
 REPAIRED_S = 32.0
 
-#: Bans with less left may be over in the kernel already: its timeouts are whole seconds, and it leaves the last three
-#: to expire by themselves, ms.
+#: Bans with less time left may have ended in the kernel: its timeouts are whole seconds, and the enforcer lets the last
+#: three of them expire, ms.
 ENDING_MS = 4_000
 
-#: How long what waits may take to be counted after that, s.
+#: How long waiting failures may take to be counted after that, s.
 COUNTED_S = 60.0
 
-#: How long a daemon may say nothing of itself, s.
+#: How long a daemon may not report, s.
 SILENT_S = 3.0
 
-_SPARED = [ipaddress.ip_network(network) for network in (IGNORED, ALLOWED)]
+_EXEMPT = [ipaddress.ip_network(network) for network in (IGNORED, ALLOWED)]
 
 
 class ChaosError(Exception):
-    """The books do not balance; the message has the seed and the schedule."""
+    """Some counts do not add up; the message has the seed and the schedule."""
 
 
 def run(seed: int, seconds: float, say: Callable[[str], object] = print) -> dict[str, int]:
-    """Run a seed; the receiver's totals at the end. ChaosError, with all that is needed to run it again."""
+    """Run a seed; returns the receiver's totals at the end. ChaosError has all that is needed to run it again."""
     schedule = draw(seed, seconds)
     try:
         with Site(3, seed) as site:
@@ -70,7 +70,7 @@ def _live_through(
         lasts(seconds, began)
     finally:
         traffic.stop()
-    say(f"{time.monotonic() - began:7.1f} s  all is healed; now the books")
+    say(f"{time.monotonic() - began:7.1f} s  all faults are over; now the counts")
     tampered = any(f.kind == "bans_flushed_in_kernel" and f.at_s > seconds - REPAIRED_S for f in schedule)
     _settle(site, REPAIRED_S if tampered else HEALED_S)
     found = _balance(site)
@@ -117,16 +117,16 @@ def _agrees(site: Site, rp: ReverseProxy) -> bool:
 
 
 def _difference(site: Site, rp: ReverseProxy) -> tuple[set[str], set[str]]:
-    """What the kernel holds alone or for too long, and what only the ledger holds; what ends now may be in either."""
+    """What only the kernel has, or has for too long, and what only the ledger has; without bans that end now."""
     with site.redis.client() as client:
         now_ms = client.time()[0] * 1_000
         rows = client.zrange("{pinban}:bans", 0, -1, withscores=True)
-        pardoned = {fields[b"network"].decode() for _, fields in client.xrange("{pinban}:history") if b"why" in fields}
+        unbanned = {fields[b"network"].decode() for _, fields in client.xrange("{pinban}:history") if b"why" in fields}
     left = timeouts(rp.host.namespace)
     until = {member.decode(): until_ms - now_ms for member, until_ms in rows}
     over = {member for member, seconds in left.items() if seconds * 1_000 > max(until.get(member, 0), 0) + ENDING_MS}
-    if site.restarted:  # a new epoch ends no ban: whoever was let in meanwhile stays out where nobody heard of it
-        over -= pardoned
+    if site.restarted:  # a new epoch ends no ban, so a kernel that missed an unban keeps the ban until its timeout
+        over -= unbanned
     return over, {member for member, left_ms in until.items() if left_ms > ENDING_MS} - left.keys()
 
 
@@ -145,7 +145,7 @@ def _balance(site: Site) -> dict[str, int]:
 
 
 def _works_as_ever(site: Site) -> None:
-    """Every daemon says that it is well, and five failures are a ban."""
+    """Every daemon reports no trouble, and five failures are a ban."""
     names = ["rx1", *(rp.host.name for rp in site.rps)]
     wait_until(lambda: all(_is_well(site, name) for name in names), "all daemons are well", HEALED_S)
     with Sender(site.rps[0].host.namespace, site.entrance(site.rps[0])) as sender:
@@ -162,7 +162,7 @@ def _is_well(site: Site, name: str) -> bool:
 
 
 class _Watch:
-    """Looks at every kernel all the time: nobody who is exempt may ever be in one."""
+    """Looks at every kernel all the time: no exempt address may ever be in one."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -179,5 +179,5 @@ class _Watch:
             for rp in self._site.rps:
                 for member in members(rp.host.namespace):
                     network = ipaddress.ip_network(member)
-                    exempt = any(network.version == s.version and network.overlaps(s) for s in _SPARED)
+                    exempt = any(network.version == s.version and network.overlaps(s) for s in _EXEMPT)
                     assert not exempt, f"{rp.host.name} drops {member}"

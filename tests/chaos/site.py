@@ -1,4 +1,4 @@
-"""The lab with a proxy in every link, so that each can fail alone: from the RPs to the receiver, from all to Redis."""
+"""The lab with a proxy in every link, so that each can fail by itself: RPs to the receiver, everybody to Redis."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ IGNORED, ALLOWED = "192.0.2.0/24", "198.51.99.0/24"
 
 SETTINGS = {
     "ignoreip": ["127.0.0.0/8", "::1", IGNORED],
-    "receiver": {"receive_buffer": 1 << 20, "doubt": 0},  # each RP bans hundreds a minute
+    "receiver": {"receive_buffer": 1 << 20, "doubt_above": 0},  # each RP bans hundreds a minute
     "rules": {"pin": {"maxretry": 5, "findtime": "5m", "bantime": "40s"}},
 }
 
 
 class Site(Lab):
-    """Its proxies stand on the receiver's host: 10.77.0.2x leads from rpx, 10.77.0.20 from the receiver to Redis."""
+    """Its proxies run on the receiver's host: 10.77.0.2x is for rpx, 10.77.0.20 for the receiver's way to Redis."""
 
     def __init__(self, rps: int, seed: int) -> None:
         super().__init__(rps=rps, settings=SETTINGS)
@@ -64,7 +64,7 @@ class Site(Lab):
                 self.to_receiver.append(self._links.enter_context(log))
 
     def close(self) -> None:
-        """Everything, the links last: processes that end may still have something to say."""
+        """Close everything, the links last: processes that end may still send something."""
         for process in self.processes:
             process.stop()
         self._links.close()

@@ -1,4 +1,4 @@
-"""A random run of a minute with a seed of its own, and what a run is made of."""
+"""A random run of a minute with a new seed, and the parts of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.chaos.schedule import KINDS, draw
 SEED, SECONDS = 4, 60.0
 
 
-def test_a_minute_of_random_faults_leaves_the_books_balanced() -> None:
+def test_all_counts_add_up_after_a_minute_of_random_faults() -> None:
     found = run(SEED, SECONDS)
     assert found["counted"] > 1_000
     assert found["bans"] > 10

@@ -1,4 +1,4 @@
-"""What goes on at a site meanwhile: guessers, bystanders, noise, and an operator who bans and lets go."""
+"""The traffic of a site: guessers, bystanders, noise, and an operator who bans and unbans."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def joined(address: str, id_: str) -> bytes:
 
 
 def lines(dice: random.Random, name: str) -> Iterator[bytes]:
-    """Without end; every one has an id of its own, if it has any."""
+    """Without end; each has an id of its own, or none."""
     number = 0
     while True:
         number += 1
@@ -74,7 +74,7 @@ class Traffic:
         self._running.append(site.core.namespace.start(lambda: self._operate(random.Random(f"{seed} operator"))))
 
     def stop(self) -> None:
-        """Return when nobody sends or commands any more."""
+        """Return when all senders and the operator have stopped."""
         self._ended.set()
         for each in self._running:
             each.result()

@@ -1,5 +1,5 @@
 """Coverage-guided fuzzing: seeds and hostile bytes -> a target's check() -> silence, or an error and the input kept.
 
-Targets hold invariants and nothing of the engine; `python -m tests.fuzz` runs one under the engine, in a process of
-its own, because that instruments what it imports and ends the process.
+Targets hold invariants and know nothing of the engine. `python -m tests.fuzz` runs one under the engine, in a process
+of its own: the engine instruments what it imports, and ends the process.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz TARGET`: run a target under the engine until so many inputs or seconds are over.
+"""`python -m tests.fuzz TARGET`: run a target under the engine for so many inputs or seconds.
 
 Exit code 0 when nothing was found; otherwise the engine's, with the input printed and written to --artifacts.
 """
@@ -23,6 +23,9 @@ from tests.fuzz import inputs
 #: The variable that tells the engine which program it is.
 _PROGRAM = "PINBAN_FUZZ_PROGRAM"
 
+#: An input that takes longer hangs, s of the clock on the wall; targets judge processor time themselves.
+_HANGS_S = 60
+
 TARGETS = ("datagram", "events", "settings", "patterns")
 
 
@@ -34,11 +37,11 @@ class Target(Protocol):
     def seeds(self) -> Iterator[bytes]: ...
 
     def check(self, data: bytes) -> None:
-        """AssertionError when a promise is broken; whatever else is raised broke one too."""
+        """AssertionError when a promise is broken; any other error is a broken promise too."""
 
 
 class Strict(logging.Handler):
-    """Formats every record as a real handler would, and finds one that would not be a line of printable text."""
+    """Formats every record as a real handler would, and fails for one that is not a line of printable text."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
@@ -64,7 +67,7 @@ def main() -> None:
         inputs.dictionary(words, target.WORDS)
         inputs.spread(seeds, [*target.seeds(), *inputs.kept(options.target)])
         arguments = [f"-artifact_prefix={options.artifacts}/", f"-max_len={inputs.LONGEST}", f"-dict={words}"]
-        arguments += ["-timeout=5", "-rss_limit_mb=1024", f"-seed={options.seed}", "-print_final_stats=1"]
+        arguments += [f"-timeout={_HANGS_S}", "-rss_limit_mb=1024", f"-seed={options.seed}", "-print_final_stats=1"]
         if options.minimise:
             inputs.spread(smallest, [])
             arguments += ["-merge=1", str(smallest), str(options.minimise), str(seeds)]
@@ -90,17 +93,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--runs", type=int, default=-1, help="inputs; without it until --seconds, or for ever")
     parser.add_argument("--seconds", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0, help="of the engine's dice; 0 draws one")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the engine; 0 draws one")
     parser.add_argument("--plant", default="", help="a fault of tests/fuzz/planted.py that should be found")
-    parser.add_argument("--corpus", type=Path, help="a folder that the engine may add to, to go on from later")
-    parser.add_argument("--artifacts", type=Path, default=Path("build"), help="where an input that breaks is put")
-    parser.add_argument("--minimise", type=Path, help="keep the smallest inputs of this folder that reach the same")
+    parser.add_argument("--corpus", type=Path, help="a folder of inputs that the engine adds to, to continue later")
+    parser.add_argument("--artifacts", type=Path, default=Path("build"), help="where to write an input that fails")
+    parser.add_argument("--minimise", type=Path, help="keep the smallest inputs of a folder that reach the same code")
     parser.add_argument("--engine", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def _target(name: str, plant: str) -> Target:
-    from tests.fuzz import datagram, events, planted, texts  # noqa: PLC0415  the engine wants to see them imported
+    from tests.fuzz import datagram, events, planted, texts  # noqa: PLC0415  the engine must see them imported
 
     if plant:
         return cast(Target, planted.PLANTED[name, plant]())

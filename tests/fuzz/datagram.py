@@ -1,4 +1,4 @@
-"""Target: a datagram of a trusted sender, by the way that the receiver takes it. No socket, no Redis."""
+"""Target: a datagram of a trusted sender, read as the receiver reads it. No socket, no Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.lab.process import ROOT
 
 LINES = ROOT / "tests" / "corpus" / "lines.jsonl"
 
-#: What the datagrams of one's own rule say before the address.
+#: What the datagrams of the rule from the settings say before the address.
 OWN = "Failed guess from "
 
 IGNORED = ("127.0.0.0/8", "::1", "198.51.100.0/24")
@@ -61,7 +61,7 @@ class OneDatagram:
 
 
 class Target:
-    """Two receivers, one of them with a rule of one's own that forgives; a planted fault may bend their rulebooks."""
+    """Two receivers, one with a rule from the settings and with forgiving; a planted fault may change the rulebooks."""
 
     WORDS: tuple[str, ...] = (
         '"POST ', '" 403 56 "', '"403"', "/api/client/v2/conferences/", "/request_token", " HTTP/1.1", "%2f", "/../",
@@ -83,10 +83,10 @@ class Target:
         yield b"<190>Nov 22 14:12:18 rp1 pinban: " + OWN.encode() + b"203.0.113.9"
 
     def check(self, data: bytes) -> None:
-        """AssertionError when a promise is broken; whatever else is raised broke one too."""
+        """AssertionError when a promise is broken; any other error is a broken promise too."""
         outcome, failure = sorted_by(self._sorter, data)
         if self._rulebook.cannot_matter(data):
-            assert self._rulebook.read(data).rule is None, "a line was passed over that counts"
+            assert self._rulebook.read(data).rule is None, "a line that counts was skipped"
         if failure is not None:
             self._check_failure(failure)
             assert failure.rule in DEFAULT.rules
@@ -109,8 +109,8 @@ class Target:
 
     def _check_failure(self, failure: Failure) -> None:
         assert str(parse_network(failure.network)) == failure.network, "not canonical"
-        assert not self._ignored.overlaps(failure.network), "ignored, and counted all the same"
-        assert failure.id, "without an id it cannot be known again"
+        assert not self._ignored.overlaps(failure.network), "ignored, but counted"
+        assert failure.id, "without an id a repeat cannot be recognised"
         assert " " not in failure.id
         words = f"{failure.id} {failure.evidence}".split(" ")
         assert len(words) == 3, words

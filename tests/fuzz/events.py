@@ -1,4 +1,4 @@
-"""Target: bytes on the channel, alone and in sequence, by the way that the enforcer takes them. No Redis, no kernel."""
+"""Target: bytes on the channel, alone and in sequence, read as the enforcer reads them. No Redis, no kernel."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from shared.addresses import Network, NetworkSet, parse_network
 from shared.errors import AddressError, DecodeError
 from shared.events import LONGEST_EVENT, Allow, Ban, Event, Heartbeat, Hot, Stamp, Unban, decode, encode
 
-#: Whom nothing may ban, and who else there is.
-SPARED = NetworkSet(["198.51.100.0/24", "2001:db8:5::/48"])
+#: Addresses that nothing may ban, and other addresses.
+EXEMPT = NetworkSet(["198.51.100.0/24", "2001:db8:5::/48"])
 NETWORKS = tuple(
     Network(text)
     for text in (
@@ -30,9 +30,9 @@ EPOCHS = ("e", "f", "")
 _MOST = 6
 
 
-@functools.cache  # NetworkSet is tried elsewhere; here it would take most of the time
+@functools.cache  # other tests try NetworkSet; here it would take most of the time
 def exempt(network: Network) -> str:
-    return "a friend" if SPARED.overlaps(network) or network.endswith("/0") else ""
+    return "exempt" if EXEMPT.overlaps(network) or network.endswith("/0") else ""
 
 
 class Target:
@@ -114,7 +114,7 @@ def _check_held(firewall: DryRunFirewall, named: set[str]) -> None:
 
 
 def banned_by(data: bytes) -> set[str]:
-    """The network that these bytes may ban, read without the decoder of the product."""
+    """The network that these bytes may ban, read without pinban's decoder."""
     try:
         fields = msgpack.unpackb(data, strict_map_key=False)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError):
@@ -128,7 +128,7 @@ def banned_by(data: bytes) -> set[str]:
 
 
 def _told(data: bytes) -> Iterator[bytes]:
-    """Up to _MOST events that the bytes choose: of our making, bent by a byte, or the rest of the bytes."""
+    """Up to _MOST events that the bytes choose: correct ones, ones with one wrong byte, or the rest of the bytes."""
     for n in range(0, min(len(data) - 3, 4 * _MOST), 4):
         verb, where, rev, bend = data[n : n + 4]
         stamp = Stamp(EPOCHS[(verb >> 4) % 4 % 3], 1 + rev % 16)

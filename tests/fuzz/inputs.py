@@ -1,6 +1,6 @@
-"""The inputs that are kept: corpora of small inputs that together reach all code, and those that once broke something.
+"""The inputs that are kept: small ones that together reach all code, and those that once broke something.
 
-Each file has one hexadecimal input a line, so that a diff shows what came and went.
+Each file has one hexadecimal input a line, so a diff shows which were added and removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def kept(target: str) -> list[bytes]:
 
 
 def regressions(target: str) -> list[bytes]:
-    """What once broke a promise of the target, and must not again."""
+    """Inputs that once broke a promise of the target and must not break it again."""
     return _read(_HERE / f"{target}-regressions.hex")
 
 
@@ -31,7 +31,7 @@ def keep(target: str, folder: Path) -> None:
 
 
 def spread(folder: Path, inputs: Iterable[bytes]) -> None:
-    """Make a folder with a file for each input, as the engine wants them."""
+    """Make a folder with a file for each input, as the engine needs it."""
     folder.mkdir()
     for number, data in enumerate(inputs):
         (folder / str(number)).write_bytes(data)

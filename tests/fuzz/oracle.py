@@ -1,8 +1,8 @@
-"""A second opinion on what a datagram says: slow and plain, from nginx's source and the contract of the JSON line.
-Imports nothing of the receiver, so that both are wrong only if both are wrong in the same way.
+"""A second reader of datagrams: slow and simple, written from nginx's source and the contract of the JSON line.
+It imports nothing of the receiver, so a mistake is missed only if both make the same one.
 
-Lenient where that names more addresses (every way to read the frame is tried), for what it answers is: may this
-address be counted for this line at all?
+It accepts more where that gives more addresses (it tries every way to read the frame), because its question is: may
+this address be counted for this line at all?
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROMPT_BYTES = {69, 73, 77, 80, 84, 88, 110, 121, 137, 141, 148, 152}
 class Opinion:
     """One way to understand a datagram."""
 
-    network: str  #: who would be counted
+    network: str  #: the address that would be counted
     meaning: str  #: a class of the design's table
 
 
@@ -36,7 +36,7 @@ def opinions(datagram: bytes) -> Iterator[Opinion]:
 
 
 def network_of(address: str) -> str | None:
-    """IPv4 for itself, also mapped; IPv6 by its /64; None for everything else."""
+    """An IPv4 address, mapped ones too, as itself; an IPv6 address as its /64; None for anything else."""
     try:
         known = ipaddress.ip_address(address)
     except ValueError:
@@ -51,7 +51,7 @@ def network_of(address: str) -> str | None:
 
 
 def _messages(line: bytes) -> Iterator[bytes]:
-    """The bare line, then what is left behind each frame that it may have."""
+    """The bare line, then what is left after each frame that it may have."""
     yield line
     unprioritised = line
     if line.startswith(b"<") and line[1 : line.find(b">")].isdigit():
@@ -128,7 +128,7 @@ def _meaning(kind: str, status: int | None, length: int | None, pin: str | None)
 
 
 def _kind(rest: bytes) -> str:
-    """Of whom the target, and what stands behind it, asks a token; "" when of nobody."""
+    """The kind of token that the target, with what follows it, asks for; "" without one."""
     target = rest.strip(b" ")
     before, _, version = target.rpartition(b" ")
     if version.startswith(b"HTTP/"):
@@ -158,7 +158,7 @@ def _unescaped(field: bytes) -> bytes:
 
 
 def _last(listed: str) -> str:
-    """A lone element is taken as it stands, the last of several without the spaces around it."""
+    """A single element as it is; of several, the last one without the spaces around it."""
     last = listed.rsplit(", ", maxsplit=1)[-1].rsplit(" : ", maxsplit=1)[-1]
     return last.strip() if "," in listed or ":" in listed else listed
 

@@ -1,4 +1,4 @@
-"""Faults to be found, each around a part of the product as if the product had it: the proof that the harness works."""
+"""Faults put around parts of pinban as if pinban had them; fuzzing must find each, which proves that it works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fuzz.texts import SettingsTarget
 
 
 class _Misreads(Rulebook):
-    """Believes the room rather than the address, when the room looks like one."""
+    """Takes the room for the address when it looks like one."""
 
     def read(self, datagram: bytes) -> Reading:
         reading = super().read(datagram)

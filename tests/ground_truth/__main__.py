@@ -1,4 +1,4 @@
-"""python -m tests.ground_truth --requests 100000 --seed 7: as many requests as one has time for; root, Linux, nginx."""
+"""python -m tests.ground_truth --requests 100000 --seed 7: as many requests as there is time for; needs root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node's records against the receiver's classes: every difference with all that is known of the request. Pure."""
+"""The node's records compared with the receiver's classes: every difference, with all facts of the request. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GUESS = re.compile(rb'"m":"POST","k":"conference",.*"p":"1"}', re.DOTALL)
 
 _PEXAPP_NUMBERS = re.compile(rb'" ([0-9]{3}) ([0-9]+) "')
 
-#: The payload of a UDP datagram, less what a pexapp line holds beside request, user and the two long headers, bytes.
+#: The payload of a UDP datagram, less what a pexapp line has beside request, user and the two long headers, bytes.
 _LONGEST = 65_507 - 400
 
 _NO_LINE = b""
@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a trial showed."""
+    """The result of a trial."""
 
     requests: int = 0  #: sent
     logged: int = 0  #: ended by nginx
@@ -71,7 +71,7 @@ class Outcome:
 
 
 class Comparison:
-    """Holds what was sent and seen while it compares."""
+    """Keeps what was sent and seen while it compares."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Comparison:
             self._compare_pexapp(each, record)
         for record in self._records.values():
             if record.id not in self._logged and not record.target.startswith("/_truth"):
-                self._differ("nginx logged nothing for what the node answered", record.marker, record, None)
+                self._differ("nginx logged nothing for a request that the node answered", record.marker, record, None)
         return self.outcome
 
     def _take(self, raw: bytes) -> None:
@@ -167,7 +167,7 @@ class Comparison:
         self.outcome.differences.append(Difference(why, self._told(marker, record), record, line))
 
     def _told(self, marker: str, record: Record | None) -> str:
-        """The request by its marker, else, when nginx did not take one for a header, those of the same target."""
+        """The request by its marker; when nginx did not read the marker as a header, those of the same target."""
         sent = self._of(marker)
         if sent:
             return f"{sent.request} from {sent.source}"
@@ -177,7 +177,7 @@ class Comparison:
 
 
 def _pairs(datagrams: Iterable[bytes]) -> Iterator[Logged]:
-    """Each key with the pexapp line behind it, which is lost when another key follows at once."""
+    """Each key with the pexapp line after it; the line is lost when another key follows at once."""
     key: re.Match[bytes] | None = None
     for datagram in (*datagrams, None):
         found = _KEY.fullmatch(datagram) if datagram else None
@@ -189,6 +189,6 @@ def _pairs(datagrams: Iterable[bytes]) -> Iterator[Logged]:
 
 
 def _escaped(request: Request) -> int:
-    """At most so long can nginx make what it logs of a request: four characters for a byte."""
+    """The longest that nginx can make the logged text of a request: four characters for a byte."""
     said = request.raw or b"".join(value for _, value in request.fields)
     return sum(4 if byte < 0x20 or byte > 0x7E or byte in b'"\\' else 1 for byte in said)

@@ -10,7 +10,7 @@ from tests.ground_truth.headers import Header, headers
 from tests.ground_truth.requests import MARKER, Leaving, Request, Session
 from tests.ground_truth.targets import ROOMS, target
 
-#: Clients: every one of 127.0.0.0/8 is on the loopback interface; the others the site adds to it.
+#: Clients: all of 127.0.0.0/8 is on the loopback interface; the site adds the others to it.
 SOURCES6 = tuple(f"2001:db8:66:{n:x}::{n:x}" for n in range(1, 9))
 
 _PINS = {alias: pin.encode() for alias, pin in ROOMS.items()}
@@ -31,7 +31,7 @@ _BODIES = (
 
 
 def sessions(seed: int, requests: int, *, leaving: float = 0.04) -> Iterator[Session]:
-    """So many requests in sessions of 1 to 30; a leaving share of them is abandoned before the answer."""
+    """So many requests in sessions of 1 to 30; `leaving` is the share of them that does not wait for the answer."""
     random = Random(seed)
     marker = 0
     while marker < requests:
@@ -42,7 +42,7 @@ def sessions(seed: int, requests: int, *, leaving: float = 0.04) -> Iterator[Ses
         marker += number
         at_once = random.random() < (0.7 if http2 else 0.2)
         left: Leaving = next((request.leaving for request in written if request.leaving), "")
-        if at_once and left and not http2:  # who hangs up leaves every answer of the connection
+        if at_once and left and not http2:  # a client that hangs up gets no further answer on the connection
             written = tuple(replace(request, leaving=left) for request in written)
         yield Session(_source(random), http2, at_once, written)
 

@@ -1,4 +1,4 @@
-"""Header fields as a guesser may write them. Pure; random by the given source."""
+"""Header fields as a guesser may write them. Pure; randomness is an argument."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _NOISES = (
 
 
 def headers(random: Random, pins: dict[str, bytes]) -> list[Header]:
-    """The headers of a request, the PIN's among noise; pins are the right ones, by any alias."""
+    """The headers of a request, the PIN's among others; `pins` are the right ones of all aliases."""
     found = _pins(random, [*pins.values()])
     for chance in (0.25, 0.25, 0.1):
         if random.random() < chance:

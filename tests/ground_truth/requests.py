@@ -1,4 +1,4 @@
-"""What a client is going to send: values only."""
+"""What a client will send: values only."""
 
 from __future__ import annotations
 

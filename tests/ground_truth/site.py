@@ -1,4 +1,4 @@
-"""One namespace with nginx, two nodes behind it and a socket for each log: started, listened to, and taken down."""
+"""One namespace with nginx, two nodes behind it and a socket for each log: started, read from, ended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PINBAN, PEXAPP = 5514, 5515
 #: Where nginx says how many connections are open; its own is one of them.
 STATUS = 83
 
-#: One worker on one processor: what it sends arrives in its order.
+#: One worker on one processor: what it sends arrives in order.
 CONFIGURATION = """\
 daemon off;
 user root;
@@ -118,7 +118,7 @@ class Site:
     """Use as a context manager."""
 
     def __init__(self, server: str, *, delay_ms: float) -> None:
-        """What nginx is told besides, in its server block; how long a node takes for an answer, ms."""
+        """`server` is put into nginx's server block; `delay_ms` is how long a node takes for an answer."""
         self._stack = contextlib.ExitStack()
         self.namespace = Namespace(f"{unique_prefix()}-ground")
         self._directory = Path(tempfile.mkdtemp(prefix=f"{self.namespace.name}-"))
@@ -153,7 +153,7 @@ class Site:
         self._stack.close()
 
     def settle(self) -> None:
-        """Return when every request is done, logged and taken: nginx logs a request before it lets the client go."""
+        """Return when every request is done, logged and read: nginx logs a request before it closes the connection."""
         wait_until(self._idle, "nginx has ended every request", 30)
         for port in NODES:  # a node reads what was sent to it before it reads this
             self._get(port, "/_truth")

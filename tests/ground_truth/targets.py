@@ -1,4 +1,4 @@
-"""Request targets as a guesser may spell them, and some that only look like one. Pure; random by the given source."""
+"""Request targets as a guesser may spell them, and some that only look alike. Pure; randomness is an argument."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ _SPLINTERS = (
 
 _BREAKERS = (b" ", b"\n", b"\r", b"\t", b"\0", b"\x7f")
 
-#: Bytes that mean something in a target, or that nginx refuses there.
+#: Bytes with a meaning in a target, or that nginx refuses there.
 _MUST_QUOTE = frozenset(range(0x21)) | frozenset(b"?#%\x7f")
 
 
@@ -138,7 +138,7 @@ def target(random: Random) -> bytes:
 
 
 def _spelled(random: Random, oddity: float) -> bytes:
-    """Oddity is the chance of anything unusual at each place where it can be."""
+    """`oddity` is the chance of something unusual at each place where that is possible."""
     kind = b"registrations" if random.random() < 0.12 else b"conferences"
     version = random.choice((b"v1", b"v12", b"v02")) if random.random() < oddity else b"v2"
     name = random.choice(list(ROOMS)).encode() if random.random() < 0.4 else b"meet.alice"

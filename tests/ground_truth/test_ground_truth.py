@@ -1,4 +1,4 @@
-"""What the receiver makes of a request is what the node made of it, for thousands of hostile requests.
+"""The receiver understands thousands of hostile requests as the node did.
 
 Replay a failure with its seed: PINBAN_GROUND_SEED=7; more requests: python -m tests.ground_truth.
 """
@@ -11,7 +11,7 @@ import secrets
 from tests.ground_truth.comparison import Outcome
 from tests.ground_truth.trial import ADVISED, ONE_PIN, PLAIN, rounds
 
-#: How many differences are told in full.
+#: How many differences are printed in full.
 TOLD = 5
 
 

@@ -24,18 +24,18 @@ ONE_PIN = f"{ADVISED} proxy_set_header pin $http_pin;"
 #: Without either.
 PLAIN = "proxy_ignore_client_abort off;"
 
-#: Sessions at the same time.
+#: How many sessions run at the same time.
 CLIENTS = 4
 
-#: Sent, compared and forgotten in one go, so that a long trial needs no more memory than a short one.
+#: Requests sent, compared and forgotten in one round, so that a long trial needs no more memory than a short one.
 ROUND = 10_000
 
 
 def rounds(seed: int, requests: int, *, server: str = ADVISED) -> Iterator[Outcome]:
     """Try so many requests, in rounds with a site and a seed of their own: seed, seed + 1, ...
 
-    server is what nginx is told. Without ADVISED a third of the clients hangs up, and the nodes take their time, so
-    that most of these are gone before the answer.
+    server is put into nginx's server block. Without ADVISED a third of the clients hangs up, and the nodes answer
+    slowly, so that most of these clients are gone before the answer.
     """
     for number, start in enumerate(range(0, requests, ROUND)):
         size = min(ROUND, requests - start)

@@ -1,17 +1,17 @@
-"""What the receiver must make of a request, told from the node's record alone. Pure.
+"""What the receiver must understand of a request, by the node's record alone. Pure.
 
-Where no log line of the format can tell the truth, the class that is right by the design is said here:
+Some truths no log line of the format can show. For these the right class is:
 
-- Of several pin headers the node takes the last. nginx shows the first, or since 1.23 all of them, joined, which looks
-  like a PIN. A PIN before a decoy is a PIN: its 403 counts, although the node only asked. A right PIN behind a decoy is
-  no known join before 1.23. A wrong one is betrayed by the size of the answer, unless the guesser left before there was
-  one. `proxy_set_header pin $http_pin` ends all of this.
+- Of several pin headers the node takes the last. nginx logs the first, or since 1.23 all of them, joined, which looks
+  like a PIN. A PIN before a decoy is a PIN: its 403 counts, although the node only asked. A right PIN after a decoy is
+  not seen as a join before 1.23. A wrong PIN after a decoy shows in the size of the answer, unless the guesser left
+  before the answer. `proxy_set_header pin $http_pin` prevents all of this.
 - A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when the first pin header was a PIN.
-- A target that dot segments lead to another place may still look as if a rewrite had been there, if that place has a
-  /v2/conferences/x/request_token of its own.
-- In the pexapp format the size of an answer is what tells a refusal from a question, and an answer to somebody who is
-  gone, or who was first told "100 Continue", has another size. Nor is it certain that its fifth field is the upstream's
-  status, so a 403 of nginx itself counts as the others do.
+- A target that dot segments lead to another place may still look as if a rewrite had changed it, if that place has its
+  own /v2/conferences/x/request_token.
+- In the pexapp format the size of an answer tells a refusal from a prompt. An answer to a client that is gone, or that
+  first got "100 Continue", has another size. It is also not certain that the fifth field is the upstream's status, so a
+  403 of nginx itself counts as the others do.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Record:
 
     @property
     def led_elsewhere(self) -> bool:
-        """Whether dot segments led from one place that looks like a room to another that does."""
+        """Whether dot segments led from one path that looks like a room to another such path."""
         path = posixpath.normpath(unquote(re.split("[?#]", self.target)[0], "latin-1"))
         return not self.alias and bool(_ASKED.match(self.target) and _LOOKS_ASKED.search(path))
 

@@ -1,4 +1,4 @@
-"""Sends sessions over real connections. It reads answers to keep the pace, and judges nothing."""
+"""Sends sessions over real connections. It reads answers only to know when to go on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from h2.exceptions import ProtocolError
 from tests.ground_truth.requests import Leaving, Request, Session
 from tests.lab.http1 import HEAD_END, decode
 
-#: For connecting and for each answer, s. What nginx takes for incomplete is not answered at all.
+#: For connecting and for each answer, s. A request that nginx takes for incomplete gets no answer.
 PATIENCE_S = 1.0
 
 HTTP1, HTTP2 = 80, 81
@@ -62,7 +62,7 @@ class _Line:
             self._socket = None
 
     def ask(self, requests: Sequence[Request]) -> None:
-        """Send them at once; wait for the answers unless a request is to be abandoned."""
+        """Send all at once; wait for the answers unless a request is to be abandoned."""
         try:
             if self._socket is None:
                 self._open()

@@ -2,5 +2,5 @@
 
     attacker, bystander --(outside)--> rp1 .. rpN: nginx, enforcer --(inside)--> core: node stand-in, Redis, receiver
 
-Nothing here knows how pinban decides; it starts processes, sends requests and reads what came of them.
+Nothing here knows how pinban decides: the lab starts processes, sends requests and reads the results.
 """

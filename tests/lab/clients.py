@@ -1,4 +1,4 @@
-"""People and curious strangers: single guesses, and somebody who just joins. All run in a namespace's thread."""
+"""Clients: single guesses, and a bystander who only joins. All run in a thread of a namespace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pin_header(pin: str | None) -> list[Header]:
 def guess(
     address: str, pin: str | None, alias: str = ALIAS, *, timeout: float = 2.0, source: str = ""
 ) -> Answer | None:
-    """One request on a connection of its own; pin None asks for the prompt. None if no answer came, s."""
+    """One request on its own connection; pin None asks for the prompt. None if no answer came in `timeout` s."""
     try:
         with Connection(address, source=source, timeout=timeout) as connection:
             return connection.ask("POST", token_target(alias), pin_header(pin))
@@ -41,7 +41,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Visits:
-    """What a bystander lived through."""
+    """What happened to a bystander."""
 
     joins: int = 0
     latencies: list[float] = field(default_factory=list)  #: of each successful join, s
@@ -49,10 +49,10 @@ class Visits:
 
 
 class Bystander:
-    """Joins with the right PIN again and again, in turn through every reverse proxy.
+    """Joins with the right PIN again and again, through one reverse proxy after the other.
 
-    With `prompt` each join first makes the 403 that a browser makes; 60 of them in 5 minutes are a failure of their
-    own by default, so keep the interval or turn it off (a link that carries the PIN makes none).
+    With `prompt` each join first gets the 403 that a browser gets. By default 60 of them in 5 minutes reach the limit
+    of the rule for prompts, so keep the interval or turn prompts off (a link with the PIN in it gets none).
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Bystander:
         self.visits = Visits()  #: so far
 
     def stop(self) -> None:
-        """End run() after the join that it is at; from any thread."""
+        """End run() after the current join; from any thread."""
         self._stopped.set()
 
     def run(self) -> Visits:

@@ -27,7 +27,7 @@ _SLOTS = 16_384
 
 
 class Cluster:
-    """The site. Everything in it can be killed, frozen and started again."""
+    """Masters and replicas; each can be killed, frozen and started again."""
 
     def __init__(self, directory: Path, namespace: Namespace | None, replicas: int, node_timeout_ms: int) -> None:
         self.servers: dict[str, RedisServer] = {}
@@ -39,7 +39,7 @@ class Cluster:
                 "repl-diskless-sync-delay": "0",
             }
             self.servers[host] = RedisServer(directory / f"c{number}", namespace, bind=host, more=more)
-        #: Not the first alone: whoever has only that one is lost without it.
+        #: More than the first: a client that knows only one node finds nothing when that one is dead.
         self.url = f"cluster://{','.join(list(self.servers)[:2])}"
 
     def form(self) -> None:
@@ -79,14 +79,14 @@ class Cluster:
         return key_slot(key.encode())
 
     def begin_to_move(self, slot: int, target: str) -> str:
-        """Open a slot for moving; where it still is."""
+        """Open a slot for moving; returns the server that still has it."""
         source = self.holder(slot)
         self.ask(target, "CLUSTER", "SETSLOT", str(slot), "IMPORTING", self._id(source))
         self.ask(source, "CLUSTER", "SETSLOT", str(slot), "MIGRATING", self._id(target))
         return source
 
     def finish_to_move(self, slot: int, source: str, target: str) -> int:
-        """Move the keys of an open slot and close it, as redis.io has it under live resharding; how many keys."""
+        """Move the keys of an open slot and close it (redis.io, live resharding); returns how many keys."""
         moved = 0
         while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", str(slot), "10"):
             self.ask(source, "MIGRATE", target, "6379", "", "0", "5000", "KEYS", *keys)
@@ -94,13 +94,13 @@ class Cluster:
         for host in (target, source, *self.servers):
             if self._is_master(host):
                 self.ask(host, "CLUSTER", "SETSLOT", str(slot), "NODE", self._id(target))
-        # The target has taken a new epoch by what it knew. If the next one did before it heard of that, two nodes could
-        # each say for ever that the other one has the slot.
+        # The target has taken a new epoch. If the next node took one before it heard of that, two nodes could each say
+        # for ever that the other one has the slot.
         wait_until(lambda: len(set(map(self._epoch, self.servers))) == 1, "all know of it", PATIENCE_S)
         return moved
 
     def move(self, slot: int, target: str) -> int:
-        """Move a slot with its keys to another master; how many keys."""
+        """Move a slot with its keys to another master; returns how many keys."""
         return self.finish_to_move(slot, self.begin_to_move(slot, target), target)
 
     def another(self, slot: int) -> str:
@@ -108,7 +108,7 @@ class Cluster:
         return next(host for host in self.servers if self._is_master(host) and host != self.holder(slot))
 
     def nodes(self, host: str) -> list[str]:
-        """Whom a server knows, its own line among them (CLUSTER NODES)."""
+        """The nodes that a server knows, itself among them (CLUSTER NODES)."""
         lines: bytes = self.ask(host, "CLUSTER", "NODES")
         return [line for line in lines.decode().splitlines() if "handshake" not in line]
 
@@ -162,7 +162,7 @@ class Cluster:
 def cluster(
     directory: Path, namespace: Namespace | None = None, *, replicas: int = 0, node_timeout_ms: int = NODE_TIMEOUT_MS
 ) -> Iterator[Cluster]:
-    """A cluster that is up inside the block."""
+    """A cluster that runs inside the block."""
     site = Cluster(directory, namespace, replicas, node_timeout_ms)
     with ExitStack() as stack:
         for server in site.servers.values():

@@ -18,7 +18,7 @@ Settings = Mapping[str, Any]  #: as tomllib reads it
 #: The receiver's own HTTP, as [receiver] http; only its host may ask.
 HTTP = ("127.0.0.1", 8514)
 
-#: What every daemon of the lab is told.
+#: The settings of every daemon of the lab.
 COMMON: Settings = {
     "ignoreip": ["127.0.0.0/8", "::1"],
     "rules": {"pin": {"maxretry": 5, "findtime": "5m", "bantime": "5m"}},
@@ -36,7 +36,7 @@ RECEIVER: Settings = {
 
 
 def enforcer_settings(node: str) -> Settings:
-    """Without probes, so that a test that counts datagrams counts those that it sent."""
+    """Without probes, so that a test that counts datagrams counts only those that it sent."""
     return {"enforcer": {"node": node, "backend": "iptables", "ports": [80, 443], "probe_url": ""}}
 
 
@@ -69,13 +69,13 @@ class Enforcer(Process):
         super().__init__("enforcer", _command("enforcer", settings, directory), directory, namespace)
 
     def is_ready(self, server: RedisServer) -> bool:
-        """It has reported the revision of the ledger that its firewall agrees with."""
+        """It has reported that its firewall has the revision of the ledger."""
         with server.client() as client:
             return bool(client.hexists(f"{{pinban}}:node:{self._node}", "applied_rev"))
 
 
 def merge(base: Settings, over: Settings) -> dict[str, Any]:
-    """Both, table by table; `over` wins."""
+    """Both together, table by table; `over` wins."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)

@@ -15,7 +15,7 @@ RECEIVER = (CORE, 5514)
 
 
 def failure(address: str, id_: str, alias: str = "") -> bytes:
-    """The line of a wrong PIN, on a room of the address's own: one that many attacked would be hot."""
+    """The line of a wrong PIN. Each address has its own room: a room that many attack would become hot."""
     fields = {"v": 1, "id": id_, "t": "1795356738.348", "ip": address, "m": "POST", "k": "conference"}
     fields |= {"a": alias or f"room.{address}", "s": "403", "us": "403", "l": "45", "p": "1"}
     return b"<190>Nov 22 14:12:18 pinban: " + json.dumps(fields, separators=(",", ":")).encode()
@@ -40,7 +40,7 @@ class Sender:
         self._socket.send(data)
 
     def pour(self, datagrams: Iterable[bytes], per_ms: int) -> int:
-        """Send them all, so many each millisecond; how many that were. Who is late catches up by 20 ms at most."""
+        """Send all of them, so many each millisecond; returns how many. When late, it catches up 20 ms at most."""
         began, due = time.monotonic(), 0
         for number, data in enumerate(datagrams, 1):
             self._socket.send(data)

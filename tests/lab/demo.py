@@ -1,4 +1,4 @@
-"""`make demo`: the story of a guesser, told live by real parts in network namespaces. Takes about five seconds."""
+"""`make demo`: shows a guesser, the ban and the unban with real parts in network namespaces, in five seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STARVED_S = 1.0
 
 
 class Demo:
-    """The acts, in order; each says what it sees, with the time since the beginning."""
+    """The steps, in order; each prints what it sees, with the time since the start."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -31,7 +31,7 @@ class Demo:
         self._attacker = lab.attacker.outside
 
     def run(self) -> bool:
-        """Tell it all; whether it went as promised."""
+        """Show all steps; returns whether everything went as promised."""
         self._introduce()
         bystander = Bystander(self._lab.addresses(), interval=0.25)
         visits = self._lab.bystander.namespace.start(bystander.run)

@@ -1,7 +1,7 @@
-"""A receiver and an enforcer at work in a namespace of their own, under a steady load whose every line is known.
+"""A receiver and an enforcer at work in their own namespace, under a steady load of which every line is known.
 
-Strays fail less often than the limit, so that their windows keep whatever was counted; culprits reach it, so that the
-kernel tells when bans get through.
+Strays fail less often than the limit, so their windows keep all that was counted. Culprits reach the limit, so the
+kernel shows when a ban arrives.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.lab.process import wait_until
 
 _PORT = 5514
 
-#: The load: every so often one culprit's failures and some strays', 2,000 lines a second in all.
+#: The load: in each interval one culprit's failures and some of strays, 2,000 lines a second together.
 _TICK_S = 0.05
 _CULPRIT_FAILS, _STRAY_FAILS = 5, 4
 _STRAYS = 24
@@ -37,7 +37,7 @@ PER_SECOND = int((_CULPRIT_FAILS + _STRAYS * _STRAY_FAILS - 1) / _TICK_S)
 
 @dataclass(slots=True)
 class Load:
-    """What was sent, and what came of it; times are s of the monotonic clock."""
+    """What was sent, and what became of it; times are s of the monotonic clock."""
 
     culprits: dict[str, float] = field(default_factory=dict)  #: address -> when its last failure was sent
     strays: list[str] = field(default_factory=list)
@@ -45,9 +45,9 @@ class Load:
     sent: int = 0
 
     def lost(self, counted: Mapping[str, int], kernel: Collection[str]) -> int:
-        """How many failures are missing where strays were counted, and of culprits that nothing came of.
+        """How many failures of strays are missing, plus all failures of culprits that the kernel does not drop.
 
-        AssertionError when one counted twice.
+        AssertionError when one was counted twice.
         """
         assert max(counted.values()) <= _STRAY_FAILS
         unpunished = sum(address not in kernel for address in self.culprits)
@@ -90,7 +90,7 @@ class Duty:
             return {}
 
     def ledger(self) -> set[str]:
-        """Who is banned, says the ledger."""
+        """Who is banned by the ledger."""
 
         def read() -> set[str]:
             with self.client() as client:
@@ -99,7 +99,7 @@ class Duty:
         return self.namespace.call(read)
 
     def kernel(self) -> set[str]:
-        """Who is banned, says the kernel."""
+        """Who is banned in the kernel."""
         return members(self.namespace)
 
     def counted(self, addresses: list[str]) -> dict[str, int]:
@@ -119,7 +119,7 @@ class Duty:
         return int(self.node("rx1")["received"])
 
     def await_settled(self, sent: int, seconds: float = 20.0) -> None:
-        """Wait until all that was ever sent is counted."""
+        """Wait until everything that was sent is counted."""
 
         def settled() -> bool:
             totals = self.node("rx1")
@@ -128,7 +128,7 @@ class Duty:
         wait_until(settled, f"{sent} lines are counted", seconds)
 
     def await_followed(self, seconds: float = 20.0) -> None:
-        """Wait until the enforcer says that all is well and where the ledger is."""
+        """Wait until the enforcer reports no trouble and the ledger's revision."""
 
         def followed() -> bool:
             def rev() -> str:
@@ -159,7 +159,7 @@ class Duty:
 
 @contextmanager
 def on_duty(directory: Path, namespace: Namespace, url: str) -> Iterator[Duty]:
-    """Both daemons run inside the block, and live to its end."""
+    """Both daemons run inside the block and must live to its end."""
     duty = Duty(directory, namespace, url)
     with ExitStack() as stack:
         for process in (duty.receiver, duty.enforcer):

@@ -19,7 +19,7 @@ RETRY_S = 0.05
 
 @dataclass(slots=True)
 class Loot:
-    """What the attacker got out of it. Times are time.monotonic()."""
+    """What the attacker got. Times are time.monotonic()."""
 
     began: float
     ended: float = 0.0

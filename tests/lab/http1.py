@@ -55,7 +55,7 @@ class Connection:
     """One TCP connection. Must be made in a thread inside the client's namespace; may then be used from any."""
 
     def __init__(self, address: str, port: int = 80, *, source: str = "", timeout: float = 2.0) -> None:
-        """OSError if nobody answers within the timeout, in seconds, which then holds for every answer too."""
+        """OSError if nobody answers within the timeout, in seconds; it also holds for every later answer."""
         self._address = address
         self._buffer = b""
         self._socket = socket.create_connection((address, port), timeout, (source, 0) if source else None)

@@ -1,4 +1,4 @@
-"""The lab, assembled: namespaces, wires and processes, all gone when the with-block ends."""
+"""The whole lab: namespaces, wires and processes; all are gone when the with-block ends."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class ReverseProxy:
 class Lab:
     """A site with its attacker and its bystander. Use as a context manager; everything is up inside the block.
 
-    settings are merged over what the daemons of the lab are told (tests.lab.daemons), for all of them. receivers is
-    where nginx sends its log: address:port or unix:/path. directory keeps the logs; without it they go at the end.
+    settings replace parts of what all daemons of the lab are told (tests.lab.daemons). receivers is where nginx sends
+    its log: address:port or unix:/path. directory keeps the logs; without it they are removed at the end.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ _serials = itertools.count()
 
 
 def addresses(count: int) -> list[str]:
-    """So many of 127.0.0.0/8, by the id of this process: what runs beside us uses others. At most 50 a site."""
+    """So many of 127.0.0.0/8, chosen by the id of this process, so that runs beside it use others. At most 50."""
     high, low = divmod(os.getpid() % (253 * 256), 256)
     first = 50 * (next(_serials) % 5) + 1
     return [f"127.{high + 1}.{low}.{first + n}" for n in range(count)]

@@ -21,7 +21,7 @@ T = TypeVar("T")
 #: Where iproute2 keeps the names (ip-netns(8)).
 NAMES = Path("/run/netns")
 
-#: pinban-PID-SERIAL-ROLE: who made it, which lab of that process, what it is for.
+#: pinban-PID-SERIAL-ROLE: the process that made it, which lab of that process, what it is for.
 OURS = re.compile(r"pinban-(\d+)-\d+-[a-z]+\d*")
 
 #: setns(2): the file descriptor must be of a network namespace.
@@ -37,7 +37,7 @@ def unique_prefix() -> str:
 
 
 def ip(*argv: str, batch: Sequence[str] = ()) -> str:
-    """Run ip(8), with a batch of commands on its input if there are any; LabError with its words on failure."""
+    """Run ip(8), if given with commands on its input; LabError with its message on failure."""
     command = ["ip", *argv, *(["-batch", "-"] if batch else [])]
     done = subprocess.run(command, input="\n".join(batch), capture_output=True, text=True, check=False)
     if done.returncode:
@@ -57,7 +57,7 @@ class Namespace:
         self.call(_forward_nothing)
 
     def remove(self) -> list[int]:
-        """Remove it with all that still runs in it; returns the ids of the processes that had to be killed."""
+        """End what still runs in it and remove it; returns the ids of the processes that had to be killed."""
         if not (NAMES / self.name).exists():
             return []
         strays = self.pids()
@@ -85,7 +85,7 @@ class Namespace:
         return spawn(self._inside(argv), log)
 
     def start(self, function: Callable[[], T]) -> Future[T]:
-        """Run a function in a new thread inside: the sockets that it opens belong to this namespace for good."""
+        """Run a function in a new thread inside: the sockets that it opens stay in this namespace."""
         thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         future = thread.submit(self._visit, function)
         thread.shutdown(wait=False)

@@ -94,7 +94,7 @@ class Nginx:
         self.process.await_ready(lambda: self._has_workers() and self._namespace.call(_accepts))
 
     def _has_workers(self) -> bool:
-        """Whether all are there: the kernel accepts for them as soon as their parent listens."""
+        """Whether all workers run: the kernel accepts connections as soon as their parent listens."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return len(children.split()) == self._workers
 

@@ -1,8 +1,8 @@
-"""A stand-in for a Pexip conference node: answers token requests as one does, and keeps count of its answers.
+"""A stand-in for a Pexip conference node: answers token requests as one does, and counts its answers.
 
 python -m tests.lab.node --listen 10.77.0.1:8080 --pin meet.alice=1234 --delay-ms 5
 
-The counts, the truth that others are compared with, are printed at SIGUSR1 and served as GET /_truth. With --records
+The counts are the truth that others are compared with: printed at SIGUSR1 and served as GET /_truth. With --records
 every request is a line of JSON in a file, written when the node has decided and before it answers.
 """
 
@@ -29,7 +29,7 @@ class Node:
     """What all connections share. A reply counts when it is written to a connection that is still open."""
 
     def __init__(self, rooms: Rooms, delay_s: float, chunked: bool, records: TextIO | None = None) -> None:
-        """A file of records must be line-buffered, so that whoever has an answer finds its record."""
+        """A file of records must be line-buffered: a record must be in it before its answer is sent."""
         self.rooms = rooms
         self.delay_s = delay_s
         self.chunked = chunked
@@ -47,7 +47,7 @@ class Node:
 
 
 def record(request: Request, reply: Reply) -> dict[str, str | int | list[str]]:
-    """What the node saw and decided. Bytes are written as Latin-1, which loses none."""
+    """What the node saw and decided. Bytes are written as Latin-1, which keeps all of them."""
     return {
         "id": request.id.decode("latin-1"),
         "marker": request.marker.decode("latin-1"),

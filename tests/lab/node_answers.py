@@ -66,14 +66,14 @@ class Request:
 
     @property
     def pin(self) -> bytes:
-        """The one that counts: the last one if there are several, as Twisted has it; b"" if there is none."""
+        """The PIN that counts: the last one of several, as in Twisted; b"" without any."""
         return self.pins[-1] if self.pins else b""
 
     @classmethod
     def parse(cls, head: bytes) -> Request:
-        """Read the head of a request without its empty line; ValueError if it is none.
+        """Read the head of a request without its empty line; ValueError for anything else.
 
-        A body must have a Content-Length, as every one that comes through a buffering nginx has.
+        A body must have a Content-Length, as after an nginx that buffers.
         """
         first, *lines = head.split(b"\r\n")
         method, target, version = first.split(b" ")
@@ -108,7 +108,7 @@ class Reply:
 
 
 def answer(request: Request, rooms: Rooms) -> Reply:
-    """What the node says; it reads paths as generously as the most tolerant server would."""
+    """What the node answers; it accepts every path that the most tolerant server would accept."""
     kind, alias = route(request.target)
     if kind and request.method == b"POST":
         if kind == "registrations":
@@ -131,7 +131,7 @@ def _token(right: bytes | None, pin: bytes) -> Reply:
 
 @lru_cache(maxsize=4096)
 def route(target: bytes) -> tuple[str, bytes]:
-    """The kind of token that is asked for, and the alias as decoded; two empty strings for anything else."""
+    """The kind of token that is asked for, and the decoded alias; two empty strings for anything else."""
     path = _ABSOLUTE.sub(b"", target, count=1) if not target.startswith(b"/") else target
     path = unquote_to_bytes(path.partition(b"?")[0].partition(b"#")[0])
     found = _TOKEN_PATH.fullmatch(b"/" + posixpath.normpath(path).lstrip(b"/"))

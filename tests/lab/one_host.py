@@ -1,4 +1,4 @@
-"""Store, receiver and enforcer on one host without cables, each told its own: for tests of rights and secrets."""
+"""Redis, receiver and enforcer on one host, each with its own settings: for tests of rights and secrets."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def public_folder() -> Iterator[Path]:
 class OneHost:
     """Use as a context manager: everything is up inside the block, unless `start` is false.
 
-    `redis` are directives of redis.conf, `login` is who the tests are to Redis. `receiver` and `enforcer` are settings
-    of each; what stands in `before` precedes their commands.
+    `redis` are directives of redis.conf, `login` the user and password of the tests. `receiver` and `enforcer` are
+    settings of each; `before` is put before their commands.
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class OneHost:
         return "\n".join(process.tail() for process in self.processes)
 
     def send(self, *datagrams: bytes) -> None:
-        """To the receiver, as nginx would."""
+        """Send to the receiver, as nginx would."""
         with Sender(self.namespace, LISTEN) as sender:
             for data in datagrams:
                 sender.send(data)
 
     def fail(self, address: str, times: int, *, alias: str = "", ids: str = "") -> None:
-        """So many wrong PINs of an address."""
+        """Send this many wrong PINs of an address."""
         self.send(*(failure(address, f"{ids or address}-{n}", alias) for n in range(times)))
 
     def await_ban(self, address: str, seconds: float = PATIENCE_S) -> None:

@@ -1,4 +1,4 @@
-"""Knocks at the reverse proxies without a pause, and notes every answer: proof that nothing was let through."""
+"""Opens connections to the reverse proxies all the time and notes every answer: proof that none was let through."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-#: Between two knocks at each reverse proxy, s.
+#: Between two attempts at each reverse proxy, s.
 PAUSE_S = 0.005
 
-#: How long an answer to a knock is listened for, s.
+#: How long it waits for an answer, s.
 LISTEN_S = 0.5
 
 
@@ -33,11 +33,11 @@ class Prober:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """End run() once the last knock has been listened for; from any thread."""
+        """End run() when the wait for the last answer is over; from any thread."""
         self._stopped.set()
 
     def run(self) -> Knocks:
-        """Knock; in a thread of the source's namespace. A SYN-ACK and a reset are both answers."""
+        """Open connections; in a thread of the source's namespace. A SYN-ACK and a reset are both answers."""
         knocks = Knocks()
         waiting: deque[tuple[float, str, socket.socket]] = deque()
         poll = select.epoll()

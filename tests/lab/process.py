@@ -1,4 +1,4 @@
-"""One child process with its log: started, waited for, ended by its id and always reaped. Nothing of networks."""
+"""One child process with its log: started, waited for, ended by its id and always reaped. Knows no networks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Protocol
 #: Where `python -m tests.lab...` finds the package.
 ROOT = Path(__file__).resolve().parents[2]
 
-#: How long anything in the lab may take to start or to end, s: several times what it takes on a host that is busy with
-#: something else, and less than the half minute after which an enforcer looks at its firewall of its own accord.
+#: How long anything in the lab may take to start or to end, s: several times what it takes on a busy host, and less
+#: than the half minute after which an enforcer checks its firewall in any case.
 PATIENCE_S = 20.0
 
 #: Between two looks at something that has not happened yet, s.
@@ -34,7 +34,7 @@ class Place(Protocol):
 
 
 def spawn(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own: a Ctrl-C is for us, who then end the children in order."""
+    """Start a child in a session of its own: Ctrl-C reaches only us, and we end the children in order."""
     with log.open("ab") as output:
         return subprocess.Popen(
             argv,
@@ -51,7 +51,7 @@ def wait_until(probe: Callable[[], bool], what: str, seconds: float = PATIENCE_S
     deadline = time.monotonic() + seconds
     while not probe():
         if time.monotonic() > deadline:
-            raise LabError(f"{what}: not within {seconds:g} s")
+            raise LabError(f"{what}: has not happened within {seconds:g} s")
         time.sleep(POLL_S)
 
 

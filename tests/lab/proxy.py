@@ -1,7 +1,7 @@
 """Links with faults: TCP and UDP proxies that delay, drop, cut, freeze, garble, duplicate and reorder. No policy.
 
-One event loop each, in a thread inside a namespace; a test sets the weather from its own thread at any time. What a
-UDP proxy passed, dropped and doubled it knows, so that a test can say exactly what must arrive.
+One event loop each, in a thread inside a namespace; a test sets the faults from its own thread at any time. A UDP proxy
+counts what it passed, dropped and doubled, so that a test knows exactly what must arrive.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Address = tuple[str, int]
 #: Between two looks whether a frozen link is thawed, s.
 _GLANCE_S = 0.005
 
-#: A datagram that another shall overtake waits no longer than this for one, s.
+#: A datagram that the next one is to overtake waits for it no longer than this, s.
 _OVERTAKEN_S = 0.05
 
 
 @dataclass
 class Weather:
-    """What a link does to what passes it. The chances are from 0 to 1, for each chunk or datagram."""
+    """What a link does to the traffic. Chances are from 0 to 1, for each chunk or datagram."""
 
     delay_s: float = 0.0
     frozen: bool = False  #: nothing passes, nothing is lost, nothing is closed
@@ -69,7 +69,7 @@ class _Proxy:
         self._loop.close()
 
     def clear(self) -> None:
-        """Fair weather again."""
+        """End all faults."""
         self.weather = Weather()
 
     def _happens(self, chance: float) -> bool:
@@ -102,7 +102,7 @@ class TcpProxy(_Proxy):
         self._to = to
 
     def cut(self) -> None:
-        """Reset every connection; new ones are welcome."""
+        """Reset every connection; new ones are accepted."""
         self._loop.call_soon_threadsafe(self._reset_all)
 
     def _reset_all(self) -> None:
@@ -221,5 +221,5 @@ class UdpProxy(_Proxy):
         self._pass(data)
 
     def _pass(self, data: bytes) -> None:
-        self.socket.sendto(self._garbled(data), self._to)  # unconnected: no error of an earlier one can lose this one
+        self.socket.sendto(self._garbled(data), self._to)  # not connected: no earlier error can lose this one
         self.tally["passed"] += 1

@@ -76,7 +76,7 @@ class RedisServer:
         self.process.await_ready(self._answers)
 
     def restart(self) -> None:
-        """Stop in order, start with the same data, and wait."""
+        """Stop cleanly, start with the same data, and wait."""
         self.stop()
         self.start()
         self.await_ready()

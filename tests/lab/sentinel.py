@@ -21,7 +21,7 @@ NAME = "house"
 #: How long a server must be silent until a sentinel thinks it down, ms.
 DOWN_AFTER_MS = 1_000
 
-#: As whom sentinels and replicas log in at the servers.
+#: The user as which sentinels and replicas log in at the servers.
 WATCHER = "watcher"
 
 #: How long a failover may take here, s.
@@ -58,7 +58,7 @@ class Sentinel(Process):
         super().__init__("sentinel", ["redis-server", str(file), "--sentinel"], directory, namespace)
 
     def freeze(self) -> None:
-        """Answer nobody, while connections stay open."""
+        """Stop answering, while connections stay open."""
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -71,7 +71,7 @@ class Sentinel(Process):
 
 
 class Watched:
-    """The site. Everything in it can be killed, frozen and started again."""
+    """Servers and sentinels; each can be killed, frozen and started again."""
 
     def __init__(self, directory: Path, namespace: Namespace | None) -> None:
         hosts = addresses(6)
@@ -106,7 +106,7 @@ class Watched:
         wait_until(lambda: self.in_step(self.master), "the replicas have everything", PATIENCE_S)
 
     def await_failover(self, before: RedisServer) -> RedisServer:
-        """The new master, when every sentinel says who that is and it is one."""
+        """The new master, when every sentinel names it and it is a master."""
 
         def over() -> bool:
             says = {bytes(s.ask("GET-MASTER-ADDR-BY-NAME", NAME)[0]).decode() for s in self.sentinels if s.running}
@@ -116,13 +116,13 @@ class Watched:
         return self.master
 
     def blind(self, server: RedisServer) -> None:
-        """Keep sentinels and replicas from a server that serves everybody else as before."""
+        """Cut sentinels and replicas off from a server that serves everybody else as before."""
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", WATCHER, "-@all")
             client.execute_command("CLIENT", "KILL", "TYPE", "replica")
 
     def sight(self, server: RedisServer) -> None:
-        """Undo that: the sentinels make it what it should be."""
+        """Undo that: the sentinels then make it a replica or a master again."""
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", WATCHER, "+@all")
 
@@ -142,12 +142,12 @@ class Watched:
         return {_text(key): _text(value) for key, value in state.items()}
 
     def await_replica(self) -> None:
-        """Another failover is possible: the sentinels are content with a master that has a replica."""
-        wait_until(lambda: all(self._is_content(s) for s in self.sentinels), "the sentinels are content", PATIENCE_S)
+        """Another failover is possible: the sentinels agree on a master that has a replica."""
+        wait_until(lambda: all(self._is_content(s) for s in self.sentinels), "the sentinels agree", PATIENCE_S)
         self.await_in_step(self.master)
 
     def await_in_step(self, master: RedisServer) -> None:
-        """Every write that the master has taken until now is at all its replicas, of which there is one at least."""
+        """All replicas, at least one, have every write that the master has taken until now."""
         with master.client() as client:
             offset = int(client.info("replication")["master_repl_offset"])
 
@@ -171,7 +171,7 @@ class Watched:
 
 @contextmanager
 def watched(directory: Path, namespace: Namespace | None = None) -> Iterator[Watched]:
-    """A site that is up inside the block."""
+    """A site that runs inside the block."""
     site = Watched(directory, namespace)
     with ExitStack() as stack:
         for process in site.processes:

@@ -1,4 +1,4 @@
-"""The conference node's stand-in as a process of the lab, and the way to its truth."""
+"""The conference node's stand-in as a process of the lab, and its counts."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ class StandIn(Process):
                 answer = connection.ask("GET", "/_truth")
         except OSError:
             return b""
-        # With --chunked the object stands between the chunk's length and the last chunk.
+        # With --chunked the JSON is between the chunk's length and the last chunk.
         return b"" if answer is None else answer.body[answer.body.find(b"{") : answer.body.rfind(b"}") + 1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.lab.netns import Namespace
 
-#: Room for all that is sent before somebody looks, bytes; beyond rmem_max, which needs CAP_NET_ADMIN (socket(7)).
+#: Enough for all that is sent before a test reads, bytes; more than rmem_max needs CAP_NET_ADMIN (socket(7)).
 ROOM = 64 << 20
 SO_RCVBUFFORCE = 33
 
@@ -53,7 +53,7 @@ class Tap:
         return Datagram(raw, sender[0] if sender else "", json.loads(found[1]))
 
     def raw(self, timeout: float = 5.0) -> bytes:
-        """The next datagram as it came, of whatever format; TimeoutError after that many seconds."""
+        """The next datagram as it came, in any format; TimeoutError after that many seconds."""
         return self._take(timeout)[0]
 
     def _take(self, timeout: float) -> tuple[bytes, tuple[str, int] | None]:

@@ -1,4 +1,4 @@
-"""What an operator sees of a lab: the ledger and the counters in Redis, the nodes, the commands. Decides nothing."""
+"""What an operator sees of a lab: the ledger and the counters in Redis, the nodes, the commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.lab.redis_server import RedisServer
 
 
 def program(name: str) -> str:
-    """A command of ours."""
+    """A command of pinban."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -27,7 +27,7 @@ def operate(lab: Lab, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def counted(server: RedisServer, address: str) -> int:
-    """What `GET pinban:count:{address}:pin` says; 0 when it says nothing."""
+    """The value of `GET pinban:count:{address}:pin`; 0 without one."""
     with server.client() as client:
         return int(client.get(f"pinban:count:{{{address}}}:pin") or 0)
 
@@ -94,5 +94,5 @@ def guesses(lab: Lab, source: str, pins: range, *, timeout: float = 2.0) -> list
 
 
 def unanswered(lab: Lab, source: str) -> bool:
-    """Whether no reverse proxy answers a guess; each is listened to for a quarter of a second."""
+    """Whether no reverse proxy answers a guess within a quarter of a second."""
     return guesses(lab, source, range(len(lab.rps)), timeout=0.25) == [None] * len(lab.rps)

@@ -15,7 +15,7 @@ OUTSIDE = "outside"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A namespace that acts as one machine, with its addresses; "" where it is not connected."""
+    """A namespace as one machine, with its addresses; "" for a network that it is not in."""
 
     name: str
     namespace: Namespace
@@ -55,7 +55,7 @@ def lay_bridges(wires: Namespace) -> None:
 
 
 def connect(wires: Namespace, host: Host) -> None:
-    """Plug a host into the networks it has an address in. No duplicate address detection: it takes a second."""
+    """Connect a host to the networks it has an address in. No duplicate address detection: it takes a second."""
     target = host.namespace
     if host.inside:
         _plug(wires, host, INSIDE, "-in")

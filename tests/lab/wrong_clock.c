@@ -1,5 +1,5 @@
-/* Preloaded into a program: its wall clock is the host's plus the seconds that stand, as a 64-bit integer, in the file
-   named by PINBAN_CLOCK; whoever writes there sets the clock under way. The monotonic clock is left alone. */
+/* Preloaded into a program. Its wall clock is the host's plus the seconds in the file that PINBAN_CLOCK names, a 64-bit
+   integer; a test sets the clock by writing there. The monotonic clock does not change. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>

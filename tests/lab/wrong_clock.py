@@ -1,7 +1,7 @@
-"""Giving a program of the lab another wall clock, and setting it under way.
+"""Gives a program of the lab another wall clock, and sets it while the program runs.
 
-libfaketime will not do: its waits fail under Python 3.11 (EINVAL from time.sleep), and Redis' allocator asks for the
-time before it is ready.
+libfaketime does not work here: its waits fail under Python 3.11 (EINVAL from time.sleep), and Redis' allocator asks for
+the time before libfaketime is ready.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _SOURCE = Path(__file__).with_name("wrong_clock.c")
 
 
 class WrongClock:
-    """The wall clock of a process that is not started yet, so many seconds from the host's."""
+    """The wall clock of a process that is still to be started, so many seconds from the host's."""
 
     def __init__(self, process: Process, seconds: int, directory: Path) -> None:
-        """`directory` is for the library and for the file that the process sees its offset in."""
+        """`directory` is for the library and for the file with the offset."""
         directory.mkdir(parents=True, exist_ok=True)
         library = directory / "wrong_clock.so"
         if not library.exists():

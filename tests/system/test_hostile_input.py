@@ -43,7 +43,7 @@ PATIENCE_S = 60.0
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    settings = {"receiver": {"doubt": BREAKER, "doubt_for": "1m"}, "ignoreip": ["127.0.0.0/8", "192.0.2.0/24"]}
+    settings = {"receiver": {"doubt_above": BREAKER, "doubt_for": "1m"}, "ignoreip": ["127.0.0.0/8", "192.0.2.0/24"]}
     with Lab(rps=2, settings=settings) as lab:
         yield lab
 

@@ -71,6 +71,14 @@ def test_a_jail_may_add_to_its_filter_and_set_its_parameters(settings: dict[str,
     assert strict["maxretry"] == 1
 
 
+@pytest.mark.parametrize(("backend", "begins"), [("systemd", "^in the journal:"), ("polling", "^in a file:")])
+def test_a_filter_expects_what_the_log_of_the_jail_looks_like(tmp_path: Path, backend: str, begins: str) -> None:
+    """As fail2ban's common.conf does, whose lines begin otherwise in systemd's journal."""
+    sections = "[lt_file]\nbegins = ^in a file:\n[lt_journal]\nbegins = ^in the journal:"
+    result = one_jail(tmp_path, f"backend = {backend}", f"<lt_<logtype>/begins> x <HOST>$\n{sections}")
+    assert tomllib.loads(result.toml)["rules"]["one"]["failregex"].strip() == f"{begins} x <HOST>$"
+
+
 def test_a_pattern_that_is_refused_stays_as_a_comment_with_the_reason(
     imported: Imported, settings: dict[str, Any]
 ) -> None:
@@ -93,10 +101,10 @@ def test_addresses_ports_and_chains_are_the_enforcers(imported: Imported, settin
         ("backend", "syslog"),
         ("bantime.formula", "doubling"),
         ("bantime = -1", "3650d"),
-        ("journalmatch", "spool"),
+        ("journalmatch", "not the journal"),
         ("datepattern", "dates"),
         ("not enabled", "asleep"),
-        ("house_ban", "only serve"),
+        ("house_ban", "only other options"),
         ("10.44.0.9/16", "10.44.0.0/16"),
     ],
 )
@@ -141,7 +149,7 @@ def test_a_headerless_recipe_is_still_the_pin_rule(tmp_path: Path) -> None:
     result = import_jails([tmp_path / "jail.local"], [tmp_path / "mine.conf"])
     assert "pin" in tomllib.loads(result.toml)["rules"]
     assert noted(result, "header is missing")
-    assert noted(result, "common.conf is not there")
+    assert noted(result, "common.conf does not exist")
 
 
 def test_jail_conf_beside_a_jail_local_is_read_first(tmp_path: Path) -> None:
@@ -232,7 +240,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 def test_a_pattern_that_sees_every_refusal_stays_a_rule_of_its_own(tmp_path: Path) -> None:
     result = one_jail(tmp_path, "", pattern='^<HOST> .*" 403 ')
     assert "one" in tomllib.loads(result.toml)["rules"]
-    assert noted(result, "[rules.pin] counts these, too")
+    assert noted(result, "[rules.pin] counts those too")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +260,7 @@ def test_a_length_of_time_is_written_exactly(seconds: int) -> None:
 def test_ports_are_numbers_names_and_ranges() -> None:
     assert ports_of("http,https 8443 5060:5061") == (frozenset({80, 443, 8443, 5060, 5061}), None)
     assert ports_of("0:65535") == (frozenset(), "")
-    assert ports_of("no-such-port")[1] == "'no-such-port' is no port that this host knows"
+    assert ports_of("no-such-port")[1] == "'no-such-port' is not a port that this host knows"
 
 
 def test_options_of_a_filter_may_be_quoted() -> None:

@@ -97,7 +97,7 @@ def attempt(tmp_path: Path, plot: str) -> str:
 
 def test_a_picture_that_cannot_be_drawn_is_one_line(tmp_path: Path) -> None:
     assert ".svg or .png" in attempt(tmp_path, "out.pdf")
-    assert "there is no directory" in attempt(tmp_path, str(tmp_path / "nowhere" / "out.svg"))
+    assert "does not exist; make it first" in attempt(tmp_path, str(tmp_path / "nowhere" / "out.svg"))
     (tmp_path / "taken.svg").mkdir()
     assert "cannot be written" in attempt(tmp_path, str(tmp_path / "taken.svg"))
 

@@ -192,7 +192,7 @@ def test_a_line_that_is_no_unicode_is_searched_all_the_same() -> None:
     [
         ("no address", "no <HOST>"),
         ("<HOST> <HOST>", "redefinition"),
-        ("(<HOST>", "no regular expression"),
+        ("(<HOST>", "not a regular expression"),
         ("", "no <HOST>"),
         ("%(__prefix)s<HOST>", r"%(__prefix)s"),
         ("<HOST><SKIPLINES>", "several lines"),
@@ -205,7 +205,7 @@ def test_a_line_that_is_no_unicode_is_searched_all_the_same() -> None:
         ("(?!x+y)a<HOST>", "look-ahead"),
         ("(?:(?!ab).)*(?:b|<HOST>)", "look-ahead"),
         ("(?:(?P<c>a)|b)*(?(c)x|y)<HOST>", "repetition"),
-        ("<HOST>(?:a{1000}){1000}", "too much"),
+        ("<HOST>(?:a{1000}){1000}", "too large"),
         ("(?i)[^a]<HOST>", "both cases"),
     ],
 )
