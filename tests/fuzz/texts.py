@@ -13,7 +13,9 @@ from receiver.failregex import FailregexError
 from receiver.failregex.filter import compile_filter, patterns_of
 from receiver.lines.rulebook import Rulebook
 from shared.errors import PinbanError, SettingsError
-from shared.settings.reading import described_keys, load
+from shared.settings.declared import declared
+from shared.settings.environment import variable_of
+from shared.settings.reading import load
 from shared.settings.schema import Settings
 
 #: Processor time for one input at most, s. The slowest honest one, a failregex of a hundred lines, takes a tenth.
@@ -43,7 +45,8 @@ class SettingsTarget:
     def __init__(self, loader: Callable[..., Settings] = load) -> None:
         self._file = Path(tempfile.mkdtemp(), "pinban.toml")
         self._load = loader
-        self._keys = [key for key, _ in described_keys() if not key.startswith("rules.")]
+        _make_tables()
+        self._keys = [key for key in declared() if not key.startswith("rules.")]
 
     def seeds(self) -> Iterator[bytes]:
         yield b'[redis]\nurl = "redis://:secret@h/0"\n[receiver]\nlisten = ["udp:[::]:5514"]\nworkers = 2\n'
@@ -56,7 +59,7 @@ class SettingsTarget:
         environment = {}
         if rest:
             key = self._keys[rest[0] % len(self._keys)]
-            environment["PINBAN_" + key.replace(".", "_").upper()] = rest[1:].decode("utf-8", "replace")
+            environment[variable_of(key)] = rest[1:].decode("utf-8", "replace")
         self._file.write_bytes(text)
         begun = time.process_time()
         try:
@@ -75,6 +78,7 @@ class PatternsTarget:
     )  # fmt: skip
 
     def __init__(self) -> None:
+        _make_tables()
         folder = tempfile.mkdtemp()
         self._jail, self._filter = (Path(folder, name) for name in ("jail.local", "fuzz.conf"))
 
@@ -104,6 +108,11 @@ class PatternsTarget:
         else:
             tomllib.loads(imported.toml)
         assert time.process_time() - begun < 2 * _LONGEST_S
+
+
+def _make_tables() -> None:
+    """The tables of \\w and \\d, which the first pattern makes: instrumented, that takes longer than any input may."""
+    compile_filter([r"^\w\d<HOST>$"])
 
 
 def _one_line(error: Exception) -> None:

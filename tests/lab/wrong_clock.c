@@ -1,5 +1,5 @@
 /* Preloaded into a program: its wall clock is the host's plus the seconds that stand, as a 64-bit integer, in the file
-   named by PINBAN_CLOCK; whoever writes there sets the clock under way. The monotonic clock is left alone. */
+   named by PINBAN_TEST_CLOCK; whoever writes there sets the clock under way. The monotonic clock is left alone. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -11,7 +11,7 @@
 static volatile const long long *offset;
 
 __attribute__((constructor)) static void find_offset(void) {
-  const char *path = getenv("PINBAN_CLOCK");
+  const char *path = getenv("PINBAN_TEST_CLOCK");
   int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
   void *page = file < 0 ? MAP_FAILED : mmap(0, sizeof *offset, PROT_READ, MAP_SHARED, file, 0);
   if (page != MAP_FAILED) offset = page;

@@ -14,8 +14,7 @@ from receiver.store.counters import Counts
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import StoreError
-from shared.settings.rules import Rule
-from shared.settings.schema import Settings
+from shared.settings.schema import Rule, Settings
 from shared.store.connection import now_ms
 from tests.redis.conftest import KEYS, members
 

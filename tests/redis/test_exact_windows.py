@@ -22,8 +22,7 @@ from receiver.store.counters import Counts
 from receiver.verdict import Verdict, decide
 from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan, Recorded
-from shared.settings.rules import Rule
-from shared.settings.schema import Settings
+from shared.settings.schema import Rule, Settings
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import with_rules

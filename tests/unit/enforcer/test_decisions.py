@@ -17,7 +17,7 @@ from receiver.verdict import Verdict, decide
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.events import Ban, Event, Heartbeat, Stamp, Unban
-from shared.settings.rules import Rule
+from shared.settings.schema import Rule
 
 A, B = Network("203.0.113.7"), Network("2001:db8:1:2::/64")
 
