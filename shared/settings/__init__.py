@@ -1,9 +1,13 @@
-"""What can be set: declared (schema, rules) -> read from file and environment (load) -> values. Speaks to nobody."""
+"""What can be set. A new setting is a field in schema.py. Speaks to nobody.
+
+schema -> declared (every key with its type) -> reading, environment over it -> Settings, or an error of one line
+"""
 
 from shared.settings.reading import DEFAULT_FILE, load, password_of, secret_of
-from shared.settings.rules import BUILT_IN, LONG, Rooms, Rule, Window
-from shared.settings.schema import Endpoint, Mail, Receiver, Redis, Settings, parse_endpoint, parse_ignored
+from shared.settings.schema import BUILT_IN, Mail, Receiver, Redis, Rooms, Rule, Settings
 from shared.settings.servers import Address, Servers, parse_servers
+from shared.settings.texts import Endpoint, parse_endpoint, parse_ignored
+from shared.settings.windows import LONG, Window
 
 __all__ = [
     "BUILT_IN",

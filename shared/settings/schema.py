@@ -1,32 +1,43 @@
-"""The settings: what there is to set, its defaults and limits, as values. Reading them is shared/settings/load.py.
+"""Every setting there is: its key, type, limits, default and description. A new one is a field of its section below.
 
-Each field's description completes the sentence "KEY = VALUE is not ...": it is the remedy in the error and the text
-of the table in the README.
+    workers: Annotated[int, Meta(ge=1, le=16, description="a number of processes from 1 to 16")] = 2
+
+The type and what stands beside it in Annotated decide what is accepted: Meta limits numbers, texts and lists, Between
+limits lengths of time, and Parsed names a function that must understand the text. The description (for a length of
+time: what comes after its limits) is for people: it ends the sentence "receiver.workers = 17 is not ...", and it is the
+meaning in the README's table, which `python -m tests.unit.project.test_readme` prints. Nothing else has to know of it.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from shared.addresses import Network, parse_network
-from shared.durations import Milliseconds
-from shared.errors import AddressError
-from shared.settings.rules import Duration, Rooms, Rule, built_in_rules
+from shared.addresses import parse_network
+from shared.durations import Between, Milliseconds, parse_duration
+from shared.probe import parse_probe_url
+from shared.settings.servers import parse_servers
+from shared.settings.texts import Parsed, parse_endpoint, parse_ignored
+from shared.settings.windows import LONG, Window
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
+_Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$", description="a name of at most 32 letters, digits, dots, dashes"
+    ),
+]
 
-Name = Annotated[str, Meta(pattern=_NAME, description="a name of at most 32 letters, digits, dots, dashes")]
+_Patterns = Annotated[str, Meta(max_length=65_536, description="regular expressions of fail2ban, one a line")]
 
 
-class Redis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Redis(Struct, frozen=True, kw_only=True):
     """Where the ledger and the counters live."""
 
     url: Annotated[
         str,
+        Parsed(parse_servers),
         Meta(
             pattern=r"^(redis|rediss|unix|sentinel|cluster)://.+",
             description="the server, as redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS) or unix:///PATH; sentinels "
@@ -53,16 +64,18 @@ class Redis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key_file: Annotated[str, Meta(description="a file of the key to our own certificate, PEM")] = ""
 
 
-class Receiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Receiver(Struct, frozen=True, kw_only=True):
     """The process that reads nginx's log."""
 
-    node: Name = "rx1"
+    node: _Name = "rx1"
     listen: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^(udp:.+:[0-9]{1,5}|unix:/.+)$")], ...],
+        Parsed(parse_endpoint),
         Meta(min_length=1, description='a list of datagram sockets: "udp:ADDRESS:PORT" or "unix:/PATH"'),
     ] = ("udp:127.0.0.1:5514",)
     senders: Annotated[
         tuple[str, ...],
+        Parsed(parse_network),
         Meta(description="a list of the networks of the RPs: other senders are refused unread"),
     ] = ("127.0.0.0/8", "::1")
     socket_group: Annotated[
@@ -90,19 +103,15 @@ class Receiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="a number of bans in a minute, up to 100000, above which a sender is doubted; 0 is never",
         ),
     ] = 1_000
-    doubt_for: Annotated[
-        Duration, Meta(description='a length of time from 1s to 30d, as "5m" or in seconds: how long a sender stays so')
-    ] = Milliseconds(300_000)
-
-    def __post_init__(self) -> None:
-        if not 1_000 <= self.doubt_for <= 30 * 86_400_000:
-            raise ValueError("doubt_for")
+    doubt_for: Annotated[Milliseconds, Between("1s", "30d"), Meta(description="how long a sender stays so")] = (
+        parse_duration("5m")
+    )
 
 
-class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Enforcer(Struct, frozen=True, kw_only=True):
     """The agent on a reverse proxy."""
 
-    node: Name = "rp1"
+    node: _Name = "rp1"
     backend: Annotated[
         Literal["auto", "iptables", "nftables", "dry-run"],
         Meta(description='"auto", "iptables" (iptables-legacy with ipset), "nftables" or "dry-run" (log only)'),
@@ -137,18 +146,14 @@ class Enforcer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int, Meta(ge=1_024, le=16_777_216, description="the most bans a set may grow to hold, from 1024")
     ] = 4_194_304
     probe_url: Annotated[
-        str, Meta(description='the page of the host\'s nginx that is asked for probes, on 127.0.0.1; "" is none')
+        str,
+        Parsed(parse_probe_url),
+        Meta(description='the page of the host\'s nginx that is asked for probes, on 127.0.0.1; "" is none'),
     ] = "http://127.0.0.1:8515/.pinban/probe"
-    probe_every: Annotated[Duration, Meta(description='a length of time from 200ms to 10s, as "5s" or in seconds')] = (
-        Milliseconds(5_000)
-    )
-
-    def __post_init__(self) -> None:
-        if not 200 <= self.probe_every <= 10_000:
-            raise ValueError("probe_every")
+    probe_every: Annotated[Milliseconds, Between("200ms", "10s")] = parse_duration("5s")
 
 
-class Mail(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Mail(Struct, frozen=True, kw_only=True):
     """Who is told of bans by mail; the receivers send it."""
 
     to: Annotated[
@@ -167,19 +172,83 @@ class Mail(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     username: Annotated[str, Meta(description="the user's name at the mail server")] = ""
     password_file: Annotated[str, Meta(description="a file whose first line is the password")] = ""
     every: Annotated[
-        Duration, Meta(description="the least time between two mails, from 30s to 1d; bans of the meantime share one")
-    ] = Milliseconds(60_000)
-
-    def __post_init__(self) -> None:
-        if not 30_000 <= self.every <= 86_400_000:
-            raise ValueError("every")
+        Milliseconds,
+        Between("30s", "1d"),
+        Meta(description="the least between two mails; bans of the meantime share one"),
+    ] = parse_duration("1m")
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Rooms(Struct, frozen=True, kw_only=True):
+    """When a conference counts as attacked, and what then happens."""
+
+    failures: Annotated[
+        int,
+        Meta(ge=0, le=1_000, description="a number of wrong PINs that make a room hot, up to 1000; 0 is never"),
+    ] = 15
+    addresses: Annotated[
+        int, Meta(ge=1, le=100_000, description="a number of distinct addresses they must come from, from 1 to 100000")
+    ] = 10
+    window: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("10m")
+    hot_for: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("10m")
+    hot_maxretry: Annotated[
+        int, Meta(ge=1, le=1_000, description="a number of wrong PINs on a hot room that are a ban, from 1 to 1000")
+    ] = 2
+    most: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="a number of rooms watched at a time, from 1 to 1000000")
+    ] = 10_000
+    forgive_on_join: Annotated[
+        int,
+        Meta(ge=0, le=100, description="a number of wrong PINs that a right one on the room takes back; 0 is none"),
+    ] = 0
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """How many failures in which time are a ban, and for how long. The words are fail2ban's where it has them."""
+
+    enabled: Annotated[bool, Meta(description="true or false: whether the rule counts at all")] = True
+    simulate: Annotated[bool, Meta(description="true or false: whether everything happens but the ban")] = False
+    maxretry: Annotated[int, Meta(ge=1, le=1_000, description="a number of failures from 1 to 1000")] = 5
+    findtime: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("5m")
+    bantime: Annotated[Milliseconds, Between("2s", "3650d")] = parse_duration("5m")
+    long_maxretry: Annotated[
+        int, Meta(ge=0, le=1_000, description="a number of failures up to 1000 in long_findtime; 0 is no second window")
+    ] = 0
+    long_findtime: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("1d")
+    bantime_increment: Annotated[
+        bool, Meta(description="true or false: whether each ban of an address doubles the time of the next")
+    ] = False
+    bantime_factor: Annotated[
+        float, Meta(ge=0.01, le=1_000, description="a number from 0.01 to 1000 that growing bans are multiplied by")
+    ] = 1.0
+    bantime_maxtime: Annotated[Milliseconds, Between("2s", "3650d")] = parse_duration("7d")
+    bantime_jitter: Annotated[Milliseconds, Between("0s", "30d")] = parse_duration("0s")
+    strikes_kept: Annotated[Milliseconds, Between("0s", "3650d")] = parse_duration("7d")
+    failregex: _Patterns = ""
+    ignoreregex: _Patterns = ""
+    prefregex: _Patterns = ""
+
+    def windows(self, name: str) -> Iterator[Window]:
+        """The windows that a failure under the rule of this name is counted in."""
+        yield Window(name, self.maxretry, int(self.findtime))
+        if self.long_maxretry:
+            yield Window(f"{name}{LONG}", self.long_maxretry, int(self.long_findtime))
+
+
+#: The rules that are always there.
+BUILT_IN: Mapping[str, Rule] = {
+    "pin": Rule(),
+    "prompt": Rule(maxretry=60, simulate=True),
+    "scan": Rule(maxretry=10, findtime=parse_duration("10m"), bantime=parse_duration("10m")),
+    "registration": Rule(),
+}
+
+
+class Settings(Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
     ignoreip: Annotated[
         tuple[str, ...],
+        Parsed(parse_ignored),
         Meta(description="a list of addresses, CIDR networks and DNS names never counted, never dropped"),
     ] = ("127.0.0.0/8", "::1")
     ignoreself: Annotated[bool, Meta(description="true or false: never count or drop the host's own addresses")] = True
@@ -202,44 +271,4 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enforcer: Enforcer = field(default_factory=Enforcer)
     mail: Mail = field(default_factory=Mail)
     rooms: Rooms = field(default_factory=Rooms)
-    rules: dict[str, Rule] = field(default_factory=built_in_rules)  #: by name
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A datagram socket to listen on."""
-
-    kind: Literal["udp", "unix"]
-    host: str  #: address without brackets; the path of a unix socket
-    port: int = 0
-
-    def __str__(self) -> str:
-        if self.kind == "unix":
-            return f"unix:{self.host}"
-        return f"udp:[{self.host}]:{self.port}" if ":" in self.host else f"udp:{self.host}:{self.port}"
-
-
-#: A DNS name (RFC 1123, section 2.1) with a letter in its last label, so that it is no address.
-_DNS_NAME = re.compile(
-    r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?"
-)
-
-
-def parse_ignored(text: str) -> Network | None:
-    """The network that an entry of ignoreip is, or None when it is a DNS name; AddressError when it is neither."""
-    try:
-        return parse_network(text)
-    except AddressError as error:
-        if _DNS_NAME.fullmatch(text):
-            return None
-        raise AddressError(f"{error}, nor a DNS name") from error
-
-
-def parse_endpoint(text: str) -> Endpoint:
-    """The endpoint that an entry of receiver.listen names; ValueError if it names none."""
-    if text.startswith("unix:/"):
-        return Endpoint("unix", text[5:])
-    matched = re.fullmatch(r"udp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
-    if matched is None or not 0 < int(matched[3]) < 65_536:
-        raise ValueError(f"{text!r} is no datagram socket")
-    return Endpoint("udp", matched[1] or matched[2], int(matched[3]))
+    rules: dict[str, Rule] = field(default_factory=lambda: dict(BUILT_IN))  #: by name

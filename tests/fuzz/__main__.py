@@ -21,7 +21,7 @@ import atheris
 from tests.fuzz import inputs
 
 #: The variable that tells the engine which program it is.
-_PROGRAM = "PINBAN_FUZZ_PROGRAM"
+_PROGRAM = "PINBAN_TEST_FUZZ_PROGRAM"
 
 #: An input that takes longer hangs, s of the clock on the wall; targets judge processor time themselves.
 _HANGS_S = 60

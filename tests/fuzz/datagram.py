@@ -17,8 +17,7 @@ from receiver.lines.rulebook import Rulebook
 from receiver.spool.slots import INTAKE, RECORD_BYTES, Slot
 from shared.addresses import NetworkSet, parse_network
 from shared.exempt.exemptions import Exemptions
-from shared.settings.rules import Rule
-from shared.settings.schema import Settings
+from shared.settings.schema import Rule, Settings
 from tests.fuzz.oracle import network_of, opinions
 from tests.lab.process import ROOT
 

@@ -13,7 +13,9 @@ from receiver.failregex import FailregexError
 from receiver.failregex.filter import compile_filter, patterns_of
 from receiver.lines.rulebook import Rulebook
 from shared.errors import PinbanError, SettingsError
-from shared.settings.reading import described_keys, load
+from shared.settings.declared import declared
+from shared.settings.environment import variable_of
+from shared.settings.reading import load
 from shared.settings.schema import Settings
 
 #: Most processor time for one input, s. The slowest real one, a failregex of a hundred lines, takes a tenth of it.
@@ -43,7 +45,7 @@ class SettingsTarget:
     def __init__(self, loader: Callable[..., Settings] = load) -> None:
         self._file = Path(tempfile.mkdtemp(), "pinban.toml")
         self._load = loader
-        self._keys = [key for key, _ in described_keys() if not key.startswith("rules.")]
+        self._keys = [key for key in declared() if not key.startswith("rules.")]
         _make_tables()
 
     def seeds(self) -> Iterator[bytes]:
@@ -57,7 +59,7 @@ class SettingsTarget:
         environment = {}
         if rest:
             key = self._keys[rest[0] % len(self._keys)]
-            environment["PINBAN_" + key.replace(".", "_").upper()] = rest[1:].decode("utf-8", "replace")
+            environment[variable_of(key)] = rest[1:].decode("utf-8", "replace")
         self._file.write_bytes(text)
         begun = time.process_time()
         try:

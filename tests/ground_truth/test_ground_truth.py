@@ -1,6 +1,6 @@
 """The receiver understands thousands of hostile requests as the node did.
 
-Replay a failure with its seed: PINBAN_GROUND_SEED=7; more requests: python -m tests.ground_truth.
+Replay a failure with its seed: PINBAN_TEST_SEED=7; more requests: python -m tests.ground_truth.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ TOLD = 5
 
 def trial(requests: int, server: str) -> Outcome:
     """One round with a new seed, or the given one."""
-    seed = int(os.environ.get("PINBAN_GROUND_SEED") or secrets.randbelow(1_000_000))
+    seed = int(os.environ.get("PINBAN_TEST_SEED") or secrets.randbelow(1_000_000))
     (outcome,) = rounds(seed, requests, server=server)
     told = "\n".join(map(str, outcome.differences[:TOLD]))
-    assert not outcome.differences, f"{len(outcome.differences)}, PINBAN_GROUND_SEED={seed}:\n{told}"
+    assert not outcome.differences, f"{len(outcome.differences)}, PINBAN_TEST_SEED={seed}:\n{told}"
     return outcome
 
 

@@ -1,4 +1,4 @@
-/* Preloaded into a program. Its wall clock is the host's plus the seconds in the file that PINBAN_CLOCK names, a 64-bit
+/* Preloaded into a program. Its wall clock is the host's plus the seconds in the file that PINBAN_TEST_CLOCK names, a 64-bit
    integer; a test sets the clock by writing there. The monotonic clock does not change. */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 static volatile const long long *offset;
 
 __attribute__((constructor)) static void find_offset(void) {
-  const char *path = getenv("PINBAN_CLOCK");
+  const char *path = getenv("PINBAN_TEST_CLOCK");
   int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
   void *page = file < 0 ? MAP_FAILED : mmap(0, sizeof *offset, PROT_READ, MAP_SHARED, file, 0);
   if (page != MAP_FAILED) offset = page;

@@ -25,7 +25,7 @@ class WrongClock:
             subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", library, _SOURCE], check=True)
         self._file = directory / f"{process.name}.{id(process)}.clock"
         self.set(seconds)
-        process.argv[:0] = ["env", f"LD_PRELOAD={library}", f"PINBAN_CLOCK={self._file}"]
+        process.argv[:0] = ["env", f"LD_PRELOAD={library}", f"PINBAN_TEST_CLOCK={self._file}"]
 
     def set(self, seconds: int) -> None:
         """Set the clock to so many seconds from the host's."""

@@ -17,9 +17,8 @@ from receiver.store.rooms import Rooms
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.ledger.changes import Ledger
-from shared.settings.rules import Rooms as RoomLimits
-from shared.settings.rules import Rule
-from shared.settings.schema import Settings
+from shared.settings.schema import Rooms as RoomLimits
+from shared.settings.schema import Rule, Settings
 from shared.store.connection import HASTY_S, connect
 from tests.lab.process import wait_until
 from tests.parts import parts_of

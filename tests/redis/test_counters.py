@@ -13,8 +13,7 @@ from receiver.failures import Counted, Failure
 from receiver.store.counters import Counters
 from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.settings.rules import Rule
-from shared.settings.schema import Settings
+from shared.settings.schema import Rule, Settings
 from shared.store.keys import Keys
 from shared.store.store import Store
 from tests.redis.conftest import KEYS, members

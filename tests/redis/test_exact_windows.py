@@ -22,8 +22,7 @@ from receiver.store.counters import Counters
 from receiver.verdict import Circumstances, Verdict, broken_rule, decide
 from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan, Recorded
-from shared.settings.rules import Rule
-from shared.settings.schema import Settings
+from shared.settings.schema import Rule, Settings
 from shared.store.store import Store
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members

@@ -13,7 +13,7 @@ from pinban.replay.run import grid_of
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import PinbanError
-from shared.settings.rules import Rule
+from shared.settings.schema import Rule
 
 ADDRESSES = [Network(text) for text in ("203.0.113.7", "203.0.113.8", "2001:db8:1:2::/64")]
 ROOMS = ["meet.alice", "meet.bob", ""]

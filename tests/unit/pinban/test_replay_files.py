@@ -25,8 +25,7 @@ from receiver.lines.classify import Class, Classifier
 from receiver.lines.times import line_time, local_time
 from shared.durations import Milliseconds
 from shared.errors import PinbanError
-from shared.settings.rules import Rule, built_in_rules
-from shared.settings.schema import Receiver, Settings
+from shared.settings.schema import BUILT_IN, Receiver, Rule, Settings
 from tests.unit.receiver.test_corpus import cases, datagram_of
 from tests.unit.receiver.test_line_formats import TRICKS, default_escape
 
@@ -166,7 +165,7 @@ def test_ignored_addresses_are_left_out_and_counted(tmp_path: Path) -> None:
 
 def test_what_the_rule_does_not_count_is_left_out_and_a_rule_that_is_off_is_replayed(tmp_path: Path) -> None:
     log = written(tmp_path / "log", guesses(6) + [v1(i, room="lobby") for i in range(3)])
-    rules = {**built_in_rules(), "pin": Rule(enabled=False, ignoreregex='"lobby"', findtime=Milliseconds(60_000))}
+    rules = {**BUILT_IN, "pin": Rule(enabled=False, ignoreregex='"lobby"', findtime=Milliseconds(60_000))}
     found = replayed(log, settings=Settings(rules=rules))
     assert (found["failures"], found["ignored"], found["grid"][0]["bans"]) == (6, 3, 1)
 

@@ -1,15 +1,18 @@
-"""The README's table of settings says what the settings say.
+"""The README's tables of settings and of rules say what the code says.
 
-`python -m tests.unit.test_readme` prints the table to paste.
+`python -m tests.unit.project.test_readme` prints the table of settings to paste.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from operator import attrgetter
 
+from receiver.lines.classify import RULES, Class
 from shared.durations import Milliseconds
-from shared.settings.reading import default_of, described_keys
+from shared.settings.declared import declared
+from shared.settings.schema import BUILT_IN, Rule, Settings
 from tests.lab.process import ROOT
 
 HEAD = ["| setting | default | meaning |", "|---|---|---|"]
@@ -17,33 +20,50 @@ HEAD = ["| setting | default | meaning |", "|---|---|---|"]
 
 def readme_table() -> str:
     """The table under `## Settings`, one row for each key; a row's meaning may go on after the description."""
-    rows = [f"| `{key}` | `{default_text(key)}` | {meaning} |" for key, meaning in described_keys()]
+    rows = [f"| `{key}` | `{default_text(key)}` | {field.description} |" for key, field in declared().items()]
     return "\n".join([*HEAD, *rows])
 
 
 def default_text(key: str) -> str:
-    value = default_of(key)
+    value = attrgetter(key.removeprefix("rules.NAME."))(Rule() if key.startswith("rules.") else Settings())
     return json.dumps(str(value) if isinstance(value, Milliseconds) else value)
 
 
-def settings_section() -> list[str]:
+def rows_of(title: str) -> list[list[str]]:
+    """The cells of the rows of the first table in the section, without its head."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    sections = re.split(r"^## ", text, flags=re.MULTILINE)
-    [section] = [each for each in sections if each.startswith("Settings\n")]
-    return section.splitlines()
+    [section] = [each for each in re.split(r"^## ", text, flags=re.MULTILINE) if each.startswith(f"{title}\n")]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+
+
+def told_of(name: str) -> str:
+    """What the README's table has to say of a built-in rule."""
+    rule = BUILT_IN[name]
+    assert rule == Rule(maxretry=rule.maxretry, findtime=rule.findtime, bantime=rule.bantime, simulate=rule.simulate), (
+        f"rules.{name} has defaults that the table does not tell"
+    )
+    outcome = "simulated only" if rule.simulate else f"ban {rule.bantime}"
+    return f"`{name}`: {rule.maxretry} in {rule.findtime}, {outcome}"
 
 
 def test_the_readme_has_a_row_for_every_setting_in_order_and_no_other() -> None:
-    rows = [line for line in settings_section() if line.startswith("|")]
-    expected = readme_table().splitlines()
-    assert rows[0] == expected[0]
-    assert [row.split("|")[1:3] for row in rows[2:]] == [row.split("|")[1:3] for row in expected[2:]]
-    for row, begins in zip(rows[2:], expected[2:], strict=True):
-        assert row.startswith(begins.removesuffix(" |"))
+    rows = rows_of("Settings")
+    assert [row[:2] for row in rows] == [[f"`{key}`", f"`{default_text(key)}`"] for key in declared()]
+    for row, field in zip(rows, declared().values(), strict=True):
+        assert row[2].startswith(field.description)
 
 
 def test_no_description_breaks_the_table() -> None:
-    assert not [key for key, meaning in described_keys() if "|" in meaning or "\n" in meaning]
+    described = {key: field.description for key, field in declared().items()}
+    assert not [key for key, text in described.items() if not text or "|" in text or "\n" in text]
+
+
+def test_the_readme_tells_the_defaults_of_the_rule_that_counts_each_class() -> None:
+    told = {name: row[2] for row in rows_of("What counts") for name in re.findall(r"`(\w+)`", row[0])}
+    counted = {each.value: told_of(RULES[each]) for each in Class if each in RULES}
+    assert {name: text for name, text in told.items() if not text.startswith("none")} == counted
+    assert told.keys() == {each.value for each in Class}
 
 
 if __name__ == "__main__":

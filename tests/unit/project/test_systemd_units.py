@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from shared.host.realtime import PRIORITY
-from shared.settings.reading import described_keys
+from shared.settings.declared import declared
+from shared.settings.environment import variable_of
 from shared.settings.schema import Settings
 from tests.lab.process import ROOT
 
@@ -108,8 +109,7 @@ def test_a_unit_reads_its_password_from_a_credential(name: str) -> None:
     told = service(name)
     credential, _, source = told["LoadCredential"].partition(":")
     variable, _, path = told["Environment"].partition("=")
-    keys = {"PINBAN_" + key.replace(".", "_").upper() for key, _ in described_keys()}
-    assert variable in keys
+    assert variable in map(variable_of, declared())
     assert path == f"%d/{credential}"
     assert source.startswith("/etc/pinban/")
 

@@ -22,8 +22,8 @@ from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import SettingsError
 from shared.settings.reading import load
-from shared.settings.rules import BUILT_IN, Rule, Window, built_in_rules
-from shared.settings.schema import Settings
+from shared.settings.schema import BUILT_IN, Rule, Settings
+from shared.settings.windows import Window
 from tests.lab.views import program
 
 A = Network("203.0.113.7")
@@ -79,20 +79,19 @@ LINES = {
 def test_a_built_in_rule_is_there_by_default(
     tmp_path: Path, name: str, maxretry: int, findtime: str, bantime: str, simulate: bool
 ) -> None:
-    for rule in (built_in_rules()[name], read(tmp_path, "").rules[name]):
+    for rule in (BUILT_IN[name], read(tmp_path, "").rules[name]):
         assert (rule.enabled, rule.maxretry, str(rule.findtime), str(rule.bantime), rule.simulate) == (
             True, maxretry, findtime, bantime, simulate,
         )  # fmt: skip
         assert (rule.long_maxretry, rule.bantime_increment, rule.bantime_jitter) == (0, False, 0)
-    assert set(built_in_rules()) == set(BUILT_IN) == set(LINES)
+    assert set(BUILT_IN) == set(LINES)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_section_changes_what_it_names_and_leaves_the_rest(tmp_path: Path, name: str) -> None:
     settings = read(tmp_path, f"[rules.{name}]\nmaxretry = 7")
-    before = built_in_rules()
-    assert settings.rules[name] == msgspec.structs.replace(before[name], maxretry=7)
-    assert {n: r for n, r in settings.rules.items() if n != name} == {n: r for n, r in before.items() if n != name}
+    assert settings.rules[name] == msgspec.structs.replace(BUILT_IN[name], maxretry=7)
+    assert {n: r for n, r in settings.rules.items() if n != name} == {n: r for n, r in BUILT_IN.items() if n != name}
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -186,7 +185,7 @@ def test_a_pattern_that_cannot_be_had_stops_the_receivers_start_with_one_line(
 
 
 def test_a_bad_ignoreregex_of_a_built_in_rule_is_refused_too() -> None:
-    rules = {**built_in_rules(), "scan": msgspec.structs.replace(Rule(), ignoreregex=r"(a)\1")}
+    rules = {**BUILT_IN, "scan": msgspec.structs.replace(Rule(), ignoreregex=r"(a)\1")}
     with pytest.raises(SettingsError, match=r"rules\.scan"):
         Rulebook(msgspec.structs.replace(Settings(), rules=rules))
 

@@ -15,8 +15,7 @@ from receiver.lines.rulebook import Rulebook
 from receiver.spool.slots import Slot, Spool
 from shared.exempt.exemptions import Exemptions
 from shared.probe import Probe
-from shared.settings.rules import Rule
-from shared.settings.schema import Settings
+from shared.settings.schema import Rule, Settings
 from tests.parts import sorter_of
 
 DEFAULTS = msgspec.structs.replace(Settings(), ignoreself=False)

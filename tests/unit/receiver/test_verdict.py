@@ -12,8 +12,7 @@ from receiver.store import expired
 from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
 from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.settings import Rule
-from shared.settings.rules import built_in_rules
+from shared.settings import BUILT_IN, Rule
 
 A = Network("203.0.113.7")
 
@@ -26,7 +25,7 @@ FACTS = (
 
 
 def verdict(found: Circumstances, chance: float = 0.0, name: str = "pin", **facts: object) -> Verdict | None:
-    rules = built_in_rules()
+    rules = dict(BUILT_IN)
     key = name.removesuffix(".long")
     rules[key] = msgspec.structs.replace(rules[key], **facts)
     return decide(Counted(A, name, 5, EVIDENCE), name, rules, found, chance)
@@ -43,7 +42,7 @@ def test_at_the_limit_and_above_it_the_rule_is_broken(count: int) -> None:
 
 
 def test_a_verdict_says_whom_why_for_how_long_and_what_counts_from_zero() -> None:
-    rules = tuple(built_in_rules())
+    rules = tuple(BUILT_IN)
     found = verdict(Circumstances(), bantime=Milliseconds(60_000))
     assert found == Verdict(A, "pin", 60_000, FACTS, False, 604_800_000, rules, False)
     assert found is not None
@@ -87,7 +86,7 @@ def test_only_a_ban_by_the_long_window_counts_that_from_zero() -> None:
 
 def test_evidence_that_pinban_did_not_write_is_left_out() -> None:
     counted = Counted(A, "pin", 5, ("garbage", *EVIDENCE, "a b c d e"))
-    found = decide(counted, "pin", built_in_rules(), Circumstances(), 0.0)
+    found = decide(counted, "pin", BUILT_IN, Circumstances(), 0.0)
     assert found is not None
     assert found.evidence == FACTS
     assert senders(counted) == ["10.0.0.11", "10.0.0.12"]

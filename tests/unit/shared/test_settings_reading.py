@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec import Struct, structs
 
+from shared.durations import Milliseconds
 from shared.errors import SettingsError
-from shared.settings.reading import default_of, described_keys, load, password_of
-from shared.settings.schema import Endpoint, Settings, parse_endpoint
+from shared.settings.declared import declared
+from shared.settings.environment import variable_of
+from shared.settings.reading import load, password_of
+from shared.settings.schema import BUILT_IN, Rule, Settings
+from shared.settings.texts import Endpoint, parse_endpoint
 from shared.store.connection import connect, shown_url
 
 FULL = """
@@ -70,12 +75,41 @@ def test_every_section_is_read(tmp_path: Path) -> None:
     )
 
 
-def test_every_key_has_a_description_and_a_default() -> None:
-    keys = dict(described_keys())
-    assert {"ignoreip", "redis.url", "receiver.listen", "enforcer.ports", "rules.NAME.bantime"} <= keys.keys()
-    for key, description in keys.items():
-        assert description
-        default_of(key)
+def values(section: Struct, prefix: str = "") -> dict[str, object]:
+    """By dotted key, what a section holds, without the rules."""
+    found: dict[str, object] = {}
+    for name, value in structs.asdict(section).items():
+        if isinstance(value, Struct):
+            found |= values(value, f"{prefix}{name}.")
+        elif not isinstance(value, dict):
+            found[prefix + name] = value
+    return found
+
+
+def as_written(value: object) -> object:
+    """A value as TOML has it."""
+    if isinstance(value, Milliseconds):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("rule", [*BUILT_IN.values(), Rule()])
+def test_every_default_is_what_its_declaration_allows(rule: Rule) -> None:
+    defaults = values(Settings()) | values(rule, "rules.NAME.")
+    keys = declared()
+    assert defaults.keys() == keys.keys()
+    for key, default in defaults.items():
+        converted = keys[key].convert(as_written(default))
+        keys[key].check(converted)
+        assert (converted, type(converted)) == (default, type(default)), key
+
+
+@pytest.mark.parametrize("key", [key for key, value in (values(Settings()) | values(Rule(), "rules.NAME.")).items()
+                                 if isinstance(value, Milliseconds)])  # fmt: skip
+def test_every_length_of_time_has_limits(key: str) -> None:
+    for written in ("3651d", "0.1", "-1"):
+        with pytest.raises(ValueError, match=r"no(t a)? length of time"):
+            declared()[key].convert(written)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +121,7 @@ def test_every_key_has_a_description_and_a_default() -> None:
         ("PINBAN_RECEIVER_NODE", "rx9", "receiver.node", "rx9"),
         ("PINBAN_RECEIVER_NODE", "1", "receiver.node", "1"),
         ("PINBAN_RECEIVER_NODE", "true", "receiver.node", "true"),
+        ("PINBAN_ENFORCER_CHAINS", "12", "enforcer.chains", ("12",)),
         ("PINBAN_RECEIVER_WORKERS", "3", "receiver.workers", 3),
         ("PINBAN_RECEIVER_WRONG_PIN_BYTES", "45", "receiver.wrong_pin_bytes", (45,)),
         ("PINBAN_RECEIVER_WRONG_PIN_BYTES", "45, 56", "receiver.wrong_pin_bytes", (45, 56)),
@@ -96,10 +131,12 @@ def test_every_key_has_a_description_and_a_default() -> None:
         ("PINBAN_RECEIVER_SENDERS", "", "receiver.senders", ()),
         ("PINBAN_IGNOREIP", "::1, 10.0.0.0/8", "ignoreip", ("::1", "10.0.0.0/8")),
         ("PINBAN_IGNOREIP", '["::1"]', "ignoreip", ("::1",)),
+        ("PINBAN_IGNOREIP", "rp1.example.org, '10.1.0.0/16'", "ignoreip", ("rp1.example.org", "10.1.0.0/16")),
         ("PINBAN_IGNORESELF", "false", "ignoreself", False),
         ("PINBAN_ENFORCER_PORTS", "443", "enforcer.ports", (443,)),
         ("PINBAN_ENFORCER_PORTS", "80,443", "enforcer.ports", (80, 443)),
         ("PINBAN_ENFORCER_PORTS", "all", "enforcer.ports", "all"),
+        ("PINBAN_ENFORCER_PORTS", '"all"', "enforcer.ports", "all"),
         ("PINBAN_ENFORCER_BACKEND", "dry-run", "enforcer.backend", "dry-run"),
         ("PINBAN_RULES_PIN_MAXRETRY", "9", "rules.pin.maxretry", 9),
         ("PINBAN_RULES_PIN_BANTIME", "1h30m", "rules.pin.bantime", 5_400_000),
@@ -149,14 +186,17 @@ def test_the_environment_stands_over_the_file(
         ('enforcer.chains = ["a b"]', "enforcer.chains", "'a b'", "chains"),
         ("enforcer.maxelem = 1", "enforcer.maxelem", "1", "1024"),
         ("rules.pin.maxretry = 0", "rules.pin.maxretry", "0", "1 to 1000"),
-        ('rules.pin.findtime = "never"', "rules.pin.findtime", "'never'", "1s to 30d"),
-        ('rules.pin.findtime = "31d"', "rules.pin.findtime", "'31d'", "1s to 30d"),
-        ("rules.pin.bantime = 1", "rules.pin.bantime", "1", "2s to 3650d"),
-        ("rules.pin.bantime = inf", "rules.pin.bantime", "inf", "2s to 3650d"),
-        ("rules.pin.bantime = nan", "rules.pin.bantime", "nan", "2s to 3650d"),
-        ("rules.pin.bantime = true", "rules.pin.bantime", "True", "2s to 3650d"),
-        ("redis = 5", "redis", "int", "write [redis] as a section"),
-        ("rules.pin = 5", "rules.pin", "int", "write [rules.pin] as a section"),
+        ('rules.pin.findtime = "never"', "rules.pin.findtime", "'never'", '"1s" to "30d"'),
+        ('rules.pin.findtime = "31d"', "rules.pin.findtime", "'31d'", '"1s" to "30d"'),
+        ("rules.pin.bantime = 1", "rules.pin.bantime", "1", '"2s" to "3650d"'),
+        ("rules.pin.bantime = inf", "rules.pin.bantime", "inf", '"2s" to "3650d"'),
+        ("rules.pin.bantime = nan", "rules.pin.bantime", "nan", '"2s" to "3650d"'),
+        ("rules.pin.bantime = true", "rules.pin.bantime", "True", '"2s" to "3650d"'),
+        ("redis = 5", "redis", "5", "write [redis] as a section"),
+        ("rules = 5", "rules", "5", "write [rules.pin] as a section"),
+        ("rules.pin = 5", "rules.pin", "5", "write [rules.pin] as a section"),
+        ("receiver.workers = 0x" + "f" * 5000, "receiver.workers", "thousands of digits", "1 to 16"),
+        ("receiver.workers = '" + "f" * 5000 + "'", "receiver.workers", "'ffff", "1 to 16"),
     ],
 )
 def test_a_bad_setting_is_one_line_with_file_key_value_and_remedy(
@@ -167,6 +207,14 @@ def test_a_bad_setting_is_one_line_with_file_key_value_and_remedy(
     assert said.startswith(f"{path}: {key}")
     assert value in said
     assert remedy in said
+    assert len(said) < len(path) + 600, "a long value is cut"
+
+
+@pytest.mark.parametrize(("least", "greatest"), [("2s", "3650d"), (2, 315_360_000)])
+def test_a_length_of_time_may_be_the_least_and_the_greatest(tmp_path: Path, least: object, greatest: object) -> None:
+    text = f"[rules.pin]\nbantime = {least!r}\nbantime_maxtime = {greatest!r}"
+    pin = load(written(tmp_path, text), {}).rules["pin"]
+    assert (pin.bantime, pin.bantime_maxtime) == (2_000, 315_360_000_000)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +225,11 @@ def test_a_bad_setting_is_one_line_with_file_key_value_and_remedy(
         ("[rules.pin]\nmax_retry = 2", "did you mean rules.pin.maxretry?"),
         ("[redis]\nurll = 2", "did you mean redis.url?"),
         ("xyzzy = 1", "xyzzy: there is no such setting; the README"),
+        ('node = "rp1"', "node: there is no such setting; did you mean receiver.node or enforcer.node?"),
+        ("listen = []", "listen: there is no such setting; did you mean receiver.listen?"),
+        ("[redis.url]\nhost = 1", "redis.url"),
+        ('"a\\nb" = 1', "a\\nb: there is no such setting"),
+        ('[rules."a\\u2028b"]', "rules.a\\u2028b is no name of a rule"),
     ],
 )
 def test_an_unknown_key_suggests_the_one_that_was_meant(tmp_path: Path, text: str, remedy: str) -> None:
@@ -184,6 +237,55 @@ def test_an_unknown_key_suggests_the_one_that_was_meant(tmp_path: Path, text: st
     said = complaint(path)
     assert said.startswith(f"{path}: ")
     assert remedy in said
+
+
+OWN_RULES = """
+[rules.pin_long]
+failregex = "^<HOST> failed$"
+[rules.door-1]
+failregex = "^<HOST> failed$"
+[rules.door_1]
+failregex = "^<HOST> failed$"
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("PINBAN_RECEIVER_WORKER", "there is no such setting; did you mean PINBAN_RECEIVER_WORKERS?"),
+        ("PINBAN_REDIS_PASSWORDFILE", "there is no such setting; did you mean PINBAN_REDIS_PASSWORD_FILE?"),
+        ("PINBAN_RULES_PIN_MAX_RETRY", "there is no such setting; did you mean PINBAN_RULES_PIN_MAXRETRY?"),
+        ("PINBAN_RULES_DOOR_MAXRETRY", "there is no such setting; did you mean PINBAN_RULES_DOOR_1_MAXRETRY?"),
+        ("PINBAN_NODE", "there is no such setting; did you mean PINBAN_RECEIVER_NODE or PINBAN_ENFORCER_NODE?"),
+        ("PINBAN_NETS", "there is no such setting; "),
+        ("PINBAN_XYZZY", "there is no such setting; the README has the table of all settings"),
+    ],
+)
+def test_a_variable_that_names_no_setting_stops_the_start(tmp_path: Path, variable: str, said: str) -> None:
+    assert complaint(written(tmp_path, OWN_RULES), {variable: "5"}).startswith(f"{variable}: {said}")
+
+
+def test_variables_that_are_no_settings_are_left_alone(tmp_path: Path) -> None:
+    environment = {"PINBAN_NET": "10.9", "PINBAN_TEST_CLOCK": "/x", "PINBANX": "1", "MY_PINBAN_NODE": "x", "HOME": "/"}
+    assert load(written(tmp_path, ""), environment) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "meanings"),
+    [
+        ("PINBAN_RULES_PIN_LONG_MAXRETRY", "rules.pin.long_maxretry and rules.pin_long.maxretry"),
+        ("PINBAN_RULES_PIN_LONG_FINDTIME", "rules.pin.long_findtime and rules.pin_long.findtime"),
+        ("PINBAN_RULES_DOOR_1_BANTIME", "rules.door-1.bantime and rules.door_1.bantime"),
+    ],
+)
+def test_a_variable_that_means_two_settings_is_refused(tmp_path: Path, variable: str, meanings: str) -> None:
+    path = written(tmp_path, OWN_RULES)
+    assert complaint(path, {variable: "7"}) == f"{variable}: means {meanings}; set it in the file instead"
+    assert load(path, {"PINBAN_RULES_PIN_MAXRETRY": "7"}).rules["pin"].maxretry == 7
+
+
+def test_no_two_settings_have_one_variable_unless_a_rules_name_makes_it_so() -> None:
+    assert len({variable_of(key) for key in declared(BUILT_IN)}) == len(declared(BUILT_IN))
 
 
 @pytest.mark.parametrize(
@@ -290,4 +392,4 @@ def test_probes_are_asked_of_this_host_alone(tmp_path: Path) -> None:
     assert "on 127.0.0.1" in text
     for seconds in ("0.1", "11"):
         text = complaint(written(tmp_path, f"[enforcer]\nprobe_every = {seconds}"))
-        assert f"enforcer.probe_every = {seconds} is not a length of time from 200ms to 10s" in text
+        assert f'enforcer.probe_every = {seconds} is not a length of time from "200ms" to "10s", or' in text
