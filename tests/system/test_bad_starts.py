@@ -49,7 +49,7 @@ def refusal(host: Namespace, *command: str) -> str:
     [
         ("[receiver]\nworkrs = 3", ["receiver.workrs", "did you mean receiver.workers"]),
         ("[rules.pin]\nmaxretry = 0", ["rules.pin.maxretry = 0", "from 1 to 1000"]),
-        ('[rules.pin]\nbantime = "soon"', ["rules.pin.bantime = 'soon'", "5m"]),
+        ('[rules.pin]\nbantime = "soon"', ["rules.pin.bantime = 'soon'", '"2s" to "3650d"']),
         ('ignoreip = ["10.0.0.1/8"]', ["ignoreip", "10.0.0.1/8"]),
         ('[redis]\nurl = "http://example.com"', ["redis.url", "redis://HOST:PORT/DB"]),
         ('[enforcer]\nbackend = "pf"', ["enforcer.backend = 'pf'", "iptables"]),
