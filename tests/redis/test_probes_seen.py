@@ -204,6 +204,21 @@ def test_an_alarm_is_told_once_and_so_is_its_end(
     assert caplog.messages[1:] == ["rp1: the lines of its nginx come again"]
 
 
+@pytest.mark.parametrize(
+    "odd", ["9" * 5_000, "\u00b2", "--1", ""], ids=["5,000 digits", "a superscript", "minus", "empty"]
+)
+def test_a_node_that_writes_odd_numbers_hides_no_other_nodes_alarm(
+    settings: Settings, client: redis.Redis, probes: Probes, watch: Watch, caplog: pytest.LogCaptureFixture, odd: str
+) -> None:
+    caplog.set_level(logging.WARNING)
+    probes.note(probe(1))
+    report(settings, client, 7)
+    NodeWriter(Store(client), "rp0", "x").write({"kind": "enforcer", "probes_sent": odd, "probe_every_ms": odd})
+    client.hset(KEYS.probes, "rx1 rp0", "{")
+    rounds(watch)
+    assert [message.partition(":")[0] for message in caplog.messages] == ["rp1"]
+
+
 def test_an_enforcer_that_dies_in_an_alarm_does_not_end_it(
     settings: Settings, client: redis.Redis, probes: Probes, watch: Watch, caplog: pytest.LogCaptureFixture
 ) -> None:
