@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from enforcer.firewall import netlink as nl
-from enforcer.firewall.nftables import Standing, hooks_of, read
+from enforcer.firewall.nftables import Standing, hooks_of, read, tables_with_rules
 from enforcer.firewall.port import Firewall
 from enforcer.reconcile import Plan
 from shared.errors import FirewallError
@@ -26,9 +26,6 @@ _LEGACY_TABLES = {tool: Path(f"/proc/thread-self/net/{file}") for tool, file in
 
 #: How long a tool may take to say what stands, s.
 _LOOK_S = 10.0
-
-_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
-_RULE_TABLE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ def look(prefix: str, chains: Sequence[str]) -> Host:
     no_nftables = "" if _found("nft") else "nft is not installed"
     try:
         hooks_of(chains)
-        tables = _nft_tables(prefix)
+        tables = tuple(sorted(tables_with_rules() - {f"inet {prefix}"}))
     except nl.RefusedError as error:
         no_nftables = no_nftables or str(error)
     except FirewallError as error:
@@ -131,16 +128,6 @@ def hand_over(old: Firewall, new: Firewall) -> int:
     old.disarm()
     old.close()
     return len(taken)
-
-
-def _nft_tables(prefix: str) -> tuple[str, ...]:
-    """The tables with rules, without our own."""
-    found = set()
-    with nl.Netlink() as kernel:
-        for family, name in _FAMILIES.items():
-            for body in kernel.dump(nl.GET_RULE, family=family):
-                found.add(f"{name} {nl.attributes(body)[_RULE_TABLE].rstrip(bytes(1)).decode()}")
-    return tuple(sorted(found - {f"inet {prefix}"}))
 
 
 def _legacy_rules(prefix: str) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Literal
 
 from enforcer.firewall import netlink as nl
+from enforcer.firewall.nftables import kernel as nft
 from enforcer.firewall.nftables.elements import checked, set_name, set_of
 from enforcer.firewall.nftables.ruleset import Look, Standing, hooks_of, read
 from enforcer.firewall.nftables.sets import NftSets
@@ -126,10 +127,10 @@ class NftablesFirewall:
 
     def disarm(self) -> None:
         """Remove the table and all that is in it."""
-        with self._converging, nl.Netlink() as kernel:
+        with self._converging, nft.NfTables() as kernel:
             self._left = None
             try:
-                kernel.commit([(nl.DEL_TABLE, nl.text(nl.TABLE, self.table))])
+                kernel.commit([(nft.DEL_TABLE, nl.text(nft.TABLE, self.table))])
             except nl.RefusedError as error:
                 if error.number != errno.ENOENT:
                     raise

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from enforcer.firewall import netlink as nl
+from enforcer.firewall.nftables import kernel as nft
 from enforcer.firewall.nftables.backend import NftablesFirewall
 
 #: After a change by others we are deaf for so long, and after any other for so long, s: whoever changes how much, we
@@ -38,7 +39,7 @@ class NftWatch(threading.Thread):
         self._table = firewall.table.encode() + b"\0"
         self._touched = touched
         self._stopping = threading.Event()
-        self._socket = nl.listener(BUFFER)
+        self._socket = nft.listener(BUFFER)
 
     def stop(self) -> None:
         """End the loop; the thread ends within a second."""
@@ -73,6 +74,6 @@ class NftWatch(threading.Thread):
             return True
 
     def _is_foreign(self, kind: int, _flags: int, port: int, rest: bytes) -> bool:
-        if kind == nl.SUBSYSTEM | nl.NEW_GENERATION or port == self._firewall.port:
+        if kind == nft.SUBSYSTEM << 8 | nft.NEW_GENERATION or port == self._firewall.port:
             return False
-        return rest[:1] == bytes([nl.INET]) and nl.attributes(rest[4:]).get(nl.TABLE) == self._table
+        return rest[:1] == bytes([nft.INET]) and nl.attributes(rest[4:]).get(nft.TABLE) == self._table
