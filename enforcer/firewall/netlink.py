@@ -90,6 +90,15 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
+def nests(data: bytes) -> Iterator[bytes]:
+    """What is in each attribute of a list of nests that are all of one kind."""
+    at = 0
+    while at + 4 <= len(data):
+        (length,) = struct.unpack_from("=H", data, at)
+        yield data[at + 4 : at + length]
+        at += max(length + 3 & ~3, 4)
+
+
 def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """The netlink messages of one datagram: kind, flags, port of the sender who caused it, what follows the header."""
     at = 0

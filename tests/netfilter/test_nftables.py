@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from enforcer.firewall import netlink as nl
+from enforcer.firewall.networks import checked
 from enforcer.firewall.nftables import kernel as nft
 from enforcer.firewall.nftables import sets as nftables_sets
 from enforcer.firewall.nftables.backend import NftablesFirewall
-from enforcer.firewall.nftables.elements import checked
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, Plan
 from shared.addresses import Network
 from shared.errors import FirewallError

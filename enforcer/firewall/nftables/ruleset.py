@@ -15,8 +15,9 @@ from ipaddress import ip_network
 from typing import Literal
 
 from enforcer.firewall import netlink as nl
+from enforcer.firewall.networks import KEY_BYTES
 from enforcer.firewall.nftables import kernel as nft
-from enforcer.firewall.nftables.elements import KEY_BYTES, family_and_length, set_name
+from enforcer.firewall.nftables.elements import family_and_length, set_name
 from enforcer.firewall.nftables.sets import TIMEOUT_FLAG
 from shared.errors import FirewallError
 

@@ -16,12 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from heapq import nlargest
 
 from enforcer.firewall import netlink as nl
+from enforcer.firewall.networks import checked, network_of
 from enforcer.firewall.nftables import kernel as nft
 from enforcer.firewall.nftables.elements import (
     asked_element,
-    checked,
     family_and_length,
-    network_of,
     set_name,
     told_elements,
 )
