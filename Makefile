@@ -1,4 +1,4 @@
-.PHONY: setup run test test-docker lint soak demo bench-attack bench-latency bench-classify bench-memory bench-bans ground fuzz lock clean
+.PHONY: setup run test test-docker lint soak demo bench-attack bench-latency bench-classify bench-memory bench-bans bench-ipset ground fuzz lock clean
 
 setup:
 	@scripts/setup
@@ -38,6 +38,9 @@ bench-memory: setup
 
 bench-bans: setup
 	@.venv/bin/python -m bench.bans
+
+bench-ipset: setup
+	@.venv/bin/python -m bench.ipset $(ARGS)
 
 ground: setup
 	@.venv/bin/python -m tests.ground_truth $(ARGS)

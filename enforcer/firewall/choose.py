@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from enforcer.firewall import netlink as nl
-from enforcer.firewall.nftables import Standing, hooks_of, read
+from enforcer.firewall.iptables import set_names
+from enforcer.firewall.nftables import Standing, hooks_of, read, tables_with_rules
 from enforcer.firewall.port import Firewall
 from enforcer.reconcile import Plan
 from shared.errors import FirewallError
@@ -27,8 +28,9 @@ _LEGACY_TABLES = {tool: Path(f"/proc/thread-self/net/{file}") for tool, file in
 #: How long a tool may take to say what stands, s.
 _LOOK_S = 10.0
 
-_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
-_RULE_TABLE = 1
+
+#: What a kernel without ip_set or without nf_tables says to a question about it.
+_NO_SUCH_SUBSYSTEM = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def look(prefix: str, chains: Sequence[str]) -> Host:
     no_nftables = "" if _found("nft") else "nft is not installed"
     try:
         hooks_of(chains)
-        tables = _nft_tables(prefix)
+        tables = tuple(sorted(tables_with_rules() - {f"inet {prefix}"}))
     except nl.RefusedError as error:
         no_nftables = no_nftables or str(error)
     except FirewallError as error:
@@ -84,22 +86,27 @@ def look(prefix: str, chains: Sequence[str]) -> Host:
     no_iptables = ""
     if find_spec("iptc") is None:
         no_iptables = "python-iptables is not installed"
-    elif not _found("ipset") or not _found("iptables-legacy"):
-        no_iptables = f"{'iptables-legacy' if _found('ipset') else 'ipset'} is not installed"
-    elif not legacy and (no_nftables or not tables):  # else these questions would make the tables that they are about
-        for command in (["iptables-legacy", "-w", "-S"], ["ipset", "list", "-n"]):
-            if trouble := _trouble(command):
-                no_iptables = f"{command[0]}: {trouble}"
-                break
+    elif not _found("iptables-legacy"):
+        no_iptables = "iptables-legacy is not installed"
+    elif not legacy and (no_nftables or not tables):  # else these questions would make what they are about
+        try:
+            _output(["iptables-legacy", "-w", "-S"])
+            set_names()
+        except FirewallError as error:
+            no_iptables = str(error)
     return Host(no_iptables, no_nftables, legacy, tables)
 
 
 def iptables_traces(prefix: str) -> bool:
     """Whether sets or chains of the backend iptables stand; FirewallError when looking is not allowed."""
-    if _found("ipset"):
-        names = _output(["ipset", "list", "-n"]).split()
-        if any(name in (f"{prefix}4", f"{prefix}6") or name.startswith(f"{prefix}@") for name in names):
-            return True
+    try:
+        names = set_names()
+    except nl.RefusedError as error:
+        if error.number not in _NO_SUCH_SUBSYSTEM:
+            raise
+        names = []
+    if any(name in (f"{prefix}4", f"{prefix}6") or name.startswith(f"{prefix}@") for name in names):
+        return True
     return any(f"-N {prefix}" in rules.splitlines() for rules in _legacy_rulesets().values())
 
 
@@ -108,9 +115,9 @@ def nftables_traces(prefix: str) -> bool:
     try:
         return read(prefix) != Standing()
     except nl.RefusedError as error:
-        if error.number in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL):
-            return False  # a kernel without nf_tables
-        raise
+        if error.number not in _NO_SUCH_SUBSYSTEM:
+            raise
+        return False
 
 
 def hand_over(old: Firewall, new: Firewall) -> int:
@@ -131,16 +138,6 @@ def hand_over(old: Firewall, new: Firewall) -> int:
     old.disarm()
     old.close()
     return len(taken)
-
-
-def _nft_tables(prefix: str) -> tuple[str, ...]:
-    """The tables with rules, without our own."""
-    found = set()
-    with nl.Netlink() as kernel:
-        for family, name in _FAMILIES.items():
-            for body in kernel.dump(nl.GET_RULE, family=family):
-                found.add(f"{name} {nl.attributes(body)[_RULE_TABLE].rstrip(bytes(1)).decode()}")
-    return tuple(sorted(found - {f"inet {prefix}"}))
 
 
 def _legacy_rules(prefix: str) -> bool:
@@ -164,14 +161,6 @@ def _legacy_rulesets() -> dict[str, str]:
 
 def _found(tool: str) -> str:
     return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") or ""
-
-
-def _trouble(command: Sequence[str]) -> str:
-    try:
-        _output(command)
-    except FirewallError as error:
-        return str(error)
-    return ""
 
 
 def _output(command: Sequence[str]) -> str:

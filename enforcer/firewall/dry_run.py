@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 
+from enforcer.firewall.networks import checked
 from enforcer.firewall.port import Capacity
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, Plan
-from shared.addresses import Network, parse_network
-from shared.errors import AddressError, FirewallError
+from shared.addresses import Network
+from shared.errors import FirewallError
 
 #: A line names so many networks at most.
 _NAMED = 5
@@ -63,7 +64,7 @@ class DryRunFirewall:
         """Remember the change and log it; FirewallError before install, and for what a kernel set would refuse."""
         ends, now = self._standing(), self._clock()
         for network in (*plan.add, *plan.remove):
-            _check(network)
+            checked(network)
         for network in plan.remove:
             ends.pop(network, None)
         for network, left_ms in plan.add.items():
@@ -96,15 +97,6 @@ class DryRunFirewall:
         if self._ends is None:
             raise FirewallError("nothing is installed; the next install makes it")
         return self._ends
-
-
-def _check(network: Network) -> None:
-    try:
-        good = parse_network(network) == network and not network.endswith("/0")
-    except AddressError as error:
-        raise FirewallError(f"not banned: {error}") from error
-    if not good:
-        raise FirewallError(f"not banned: {network[:64]!r} has no place in a set; give a canonical network, not /0")
 
 
 def _some(networks: Collection[Network], shown: Callable[[Network], str] = str) -> str:

@@ -9,22 +9,22 @@ import os
 PRIORITY = 1
 
 
-def be_quick(pid: int = 0) -> None:
-    """Give the calling thread, or a process, real-time priority if that is allowed (CAP_SYS_NICE or RLIMIT_RTPRIO).
+def be_quick() -> None:
+    """Give the calling thread real-time priority if that is allowed (CAP_SYS_NICE or RLIMIT_RTPRIO).
 
     For threads that wait nearly all of the time and then work for microseconds: every guess that is answered while
     they queue behind nginx is one that the attacker keeps (bench/attack.py). What they start is ordinary again, and
     the kernel leaves the others 5 % of each second whatever happens (sched_rt_runtime_us). Refused, all works as
     well, a little later on a busy host.
     """
-    _schedule(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, PRIORITY)
+    _schedule(os.SCHED_RR | os.SCHED_RESET_ON_FORK, PRIORITY)
 
 
 def be_ordinary() -> None:
     """Give the calling thread the priority of any other again: it has work for more than a moment."""
-    _schedule(0, os.SCHED_OTHER, 0)
+    _schedule(os.SCHED_OTHER, 0)
 
 
-def _schedule(pid: int, policy: int, priority: int) -> None:
+def _schedule(policy: int, priority: int) -> None:
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(pid, policy, os.sched_param(priority))
+        os.sched_setscheduler(0, policy, os.sched_param(priority))

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import redis
 
@@ -131,16 +130,6 @@ def _enforcer_killed(site: Site, target: int) -> Undo:
     return lambda: None if enforcer.running else enforcer.start()
 
 
-def _ipset_killed(site: Site, target: int) -> Undo:
-    enforcer = site.rps[target % len(site.rps)].enforcer
-    assert enforcer
-    for file in Path(f"/proc/{enforcer.pid}/task").glob("*/children") if enforcer.running else ():
-        with suppress(FileNotFoundError, ProcessLookupError):
-            for child in file.read_text().split():
-                _signal(int(child), signal.SIGKILL)
-    return _nothing
-
-
 def _bans_flushed_in_kernel(site: Site, target: int) -> Undo:
     site.rps[target % len(site.rps)].host.namespace.run(["ipset", "flush", "pinban4"], check=False)
     return _nothing
@@ -186,7 +175,6 @@ _FAULTS: dict[str, Callable[[Site, int], Undo]] = {
     "receiver_reloaded": _receiver(signal.SIGHUP),
     "enforcer_killed": _enforcer_killed,
     "enforcer_stopped": _enforcer_stopped,
-    "ipset_killed": _ipset_killed,
     "bans_flushed_in_kernel": _bans_flushed_in_kernel,
     "flood": _flood,
 }

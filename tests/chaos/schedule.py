@@ -29,7 +29,6 @@ KINDS = {
     "receiver_reloaded": (2, 0, 0),
     "enforcer_killed": (3, 0.1, 5),
     "enforcer_stopped": (2, 1, 10),
-    "ipset_killed": (2, 0, 0),
     "bans_flushed_in_kernel": (1, 0, 0),
     "flood": (1, 0, 0),
 }

@@ -1,4 +1,4 @@
-"""Every process is killed or stopped at the worst moment: arbiter, worker, enforcer, ipset, nginx, the whole host."""
+"""Every process is killed or stopped at the worst moment: arbiter, worker, enforcer, nginx, the whole host."""
 
 from __future__ import annotations
 
@@ -171,22 +171,6 @@ def test_a_stopped_enforcer_drops_on_and_catches_up(lab: Lab) -> None:
     due_s = ends - time.monotonic()
     left_s = timeouts(rp.host.namespace)["192.0.2.200"]
     assert left_s <= due_s + 1, "a ban that was late to arrive does not outlive its end"
-
-
-@pytest.mark.row(20)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
-def test_an_ipset_that_is_killed_or_stopped_again_and_again_costs_no_ban(lab: Lab, number: signal.Signals) -> None:
-    rp = lab.rps[0]
-    assert rp.enforcer
-    with ledger_writer(lab.redis) as writer:
-        for n in range(60):
-            ban(writer, f"198.51.{121 + number}.{n + 1}")
-            if n % 20 == 10:
-                for child in children(rp.enforcer.pid):
-                    with suppress(ProcessLookupError):
-                        os.kill(child, number)
-    agree(lab)
-    assert rp.enforcer.running
 
 
 def children(pid: int) -> list[int]:

@@ -71,7 +71,8 @@ def test_chains_that_are_no_hooks_are_for_iptables(rp: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gone", "backend", "why"), [("ipset", "nftables", "ipset is not"), ("nft", "iptables", "nft is not installed")]
+    ("gone", "backend", "why"),
+    [("iptables-legacy", "nftables", "iptables-legacy is not"), ("nft", "iptables", "nft is not installed")],
 )
 def test_a_tool_that_is_missing_decides(
     rp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str, backend: str, why: str

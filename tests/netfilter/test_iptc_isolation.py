@@ -122,6 +122,37 @@ def test_whatever_the_program_of_rules_says_is_an_answer_or_an_error_of_ours(
     assert ban(agent, 2) in firewall.bans()
 
 
+LYING = """#!{python}
+from enforcer.xtables import __main__ as program
+program.prepare_import()
+import iptc
+iptc.Table.commit = lambda self: None
+program.main()
+"""
+
+
+@pytest.mark.parametrize("verb", ["install", "disarm"])
+def test_a_commit_that_does_nothing_is_an_error(
+    firewall: IptablesFirewall, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What iptc says is not believed: the tables are read back."""
+    firewall.install()
+    standing = rules()
+    if verb == "install":
+        run("iptables-legacy", "-F")
+    before = rules()
+    lying = tmp_path / "lying"
+    lying.write_text(LYING.format(python=sys.executable))
+    lying.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(lying))
+        with pytest.raises(FirewallError, match="did not stay; stop the other program"):
+            getattr(firewall, verb)()
+    assert rules() == before
+    getattr(firewall, verb)()
+    assert rules() == standing if verb == "install" else "pinban" not in rules()
+
+
 def test_what_iptc_prints_is_not_taken_for_the_answer(rp: str) -> None:
     """A rule that iptc cannot read stands in our chain: it is put out, and the answer is whole."""
     firewall = IptablesFirewall()

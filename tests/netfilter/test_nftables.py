@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from enforcer.firewall import netlink as nl
+from enforcer.firewall.networks import checked
+from enforcer.firewall.nftables import kernel as nft
 from enforcer.firewall.nftables import sets as nftables_sets
 from enforcer.firewall.nftables.backend import NftablesFirewall
-from enforcer.firewall.nftables.elements import checked
 from enforcer.reconcile import LONGEST_TIMEOUT_MS, Plan
 from shared.addresses import Network
 from shared.errors import FirewallError
@@ -264,8 +265,8 @@ def test_a_member_that_stands_is_replaced_because_older_kernels_do_not_change_it
     firewall: NftablesFirewall,
 ) -> None:
     ban(firewall, V4)
-    with nl.listener(1 << 20) as heard:
+    with nft.listener(1 << 20) as heard:
         ban(firewall, V4)
         kinds = [kind & 0xFF for kind, _, _, _ in nl.messages(heard.recv(1 << 16))]
-    assert nl.DEL_ELEMENTS in kinds
-    assert kinds.count(nl.NEW_ELEMENTS) >= 1
+    assert nft.DEL_ELEMENTS in kinds
+    assert kinds.count(nft.NEW_ELEMENTS) >= 1

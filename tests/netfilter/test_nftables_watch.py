@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -87,6 +90,65 @@ def test_a_flood_of_changes_is_told_of_once_a_second_and_the_first_at_once(firew
     ended = time.monotonic()
     assert until(lambda: told[-1] > ended - 2 * REST_S)
     assert all(later - earlier >= REST_S for earlier, later in pairwise(told))
+    end(watch)
+
+
+def test_an_error_of_ours_is_said_and_does_not_end_the_watch(
+    firewall: NftablesFirewall, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[float] = []
+
+    def touched() -> None:
+        told.append(time.monotonic())
+        if len(told) == 1:
+            raise RuntimeError("a bug")
+
+    watch = NftWatch(firewall, touched)
+    watch.start()
+    run("nft", "flush", "ruleset")
+    assert until(lambda: len(told) == 2), "what happened before it listened again is looked at"
+    run("nft", "add table inet pinban")
+    assert until(lambda: len(told) == 3)
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert "trying again" in caplog.text
+    end(watch)
+
+
+def test_a_socket_that_breaks_is_replaced(firewall: NftablesFirewall, caplog: pytest.LogCaptureFixture) -> None:
+    told = threading.Event()
+    watch = NftWatch(firewall, told.set)
+    watch.start()
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), watch._socket.fileno())
+    assert until(told.is_set)
+    assert until(lambda: "trying again" in caplog.text)
+    told.clear()
+    run("nft", "flush", "ruleset")
+    assert until(told.is_set)
+    end(watch)
+
+
+def test_while_no_socket_can_be_had_it_says_so_and_goes_on_trying(
+    firewall: NftablesFirewall, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = threading.Event()
+    watch = NftWatch(firewall, told.set)
+    watch.start()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), watch._socket.fileno())
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))  # standard input, output and error are open
+        assert until(lambda: "raise the limit of open files" in caplog.text)
+        assert not told.is_set()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert until(told.is_set)
+    end(watch)
+
+
+def end(watch: NftWatch) -> None:
+    assert watch.is_alive()
     watch.stop()
     watch.join(5.0)
     assert not watch.is_alive()

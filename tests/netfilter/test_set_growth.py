@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import zip_longest
+from itertools import islice
+from math import inf
 
 import pytest
 
@@ -24,6 +30,9 @@ from tests.netfilter.conftest import CLIENT4, OTHER4, RP4, Lab, inside, run, unt
 
 LONG_MS = 600_000
 
+#: By how much the kernel's clock of ticks may be behind, s.
+TICKS_S = 0.1
+
 
 def many(number: int, block: int = 0) -> dict[Network, int]:
     return {Network(f"10.{block}.{i >> 8}.{i & 255}"): LONG_MS for i in range(number)}
@@ -31,8 +40,14 @@ def many(number: int, block: int = 0) -> dict[Network, int]:
 
 def little_by_little(firewall: IptablesFirewall, bans: dict[Network, int]) -> None:
     """So few at a time that nobody looks how full the set is."""
-    for batch in zip_longest(*[iter(bans.items())] * SMALL_BATCH, fillvalue=(Network("2001:db8::1"), LONG_MS)):
-        firewall.apply(Plan(dict(batch), frozenset()))
+    for batch in batches(bans):
+        firewall.apply(Plan({network: bans[network] for network in batch}, frozenset()))
+
+
+def batches(networks: Iterable[Network]) -> Iterator[list[Network]]:
+    networks = iter(networks)
+    while batch := list(islice(networks, SMALL_BATCH)):
+        yield batch
 
 
 def maxelem(name: str = "pinban4") -> int:
@@ -63,25 +78,115 @@ def test_a_bulk_that_would_crowd_a_set_makes_it_larger_first(rp: str) -> None:
         assert list(firewall.install()) == [], "the rules refer to the larger set"
 
 
-def test_growing_keeps_every_member_timeout_and_counter_and_no_ban_outlives_its_end(rp: str) -> None:
+def test_growing_keeps_every_member_and_counter(rp: str) -> None:
     with standing(1_024, 4_096) as firewall:
-        wanted = {Network(f"2001:db8:{i:x}::/64"): 100_000 + 1_000 * i for i in range(1, 900)}
-        little_by_little(firewall, wanted)
+        little_by_little(firewall, {Network(f"2001:db8:{i:x}::/64"): 100_000 + 1_000 * i for i in range(1, 900)})
         run("ipset", "add", "pinban6", "2001:db8::2", "timeout", "0")
         run("ipset", "add", "pinban6", "2001:db8::3", "timeout", "500", "packets", "7", "bytes", "77")
-        run("ipset", "add", "pinban6", "2001:db8::4", "timeout", "1")
+        run("ipset", "add", "pinban6", "2001:db8::4", "timeout", "500", "nomatch")
         before = firewall.bans()
         assert firewall.capacity().wanted
         assert firewall.enlarge() == ["set pinban6 larger, for 2048 bans instead of 1024"]
-        after = firewall.bans()
-        before.pop(Network("2001:db8::4"), None)  # over already, on a busy host
-        assert after.keys() == before.keys()
-        assert all(-4_000 <= after[n] - left_ms <= 0 for n, left_ms in before.items())
-        assert "2001:db8::3 timeout 49" in run("ipset", "save", "pinban6")
-        assert "packets 7 bytes 77" in run("ipset", "save", "pinban6")
-        assert "2001:db8::2 timeout 0 " in run("ipset", "save", "pinban6")
+        assert firewall.bans().keys() == before.keys()
+        saved = run("ipset", "save", "pinban6")
+        assert re.search(r"2001:db8::3 timeout 49\d packets 7 bytes 77$", saved, re.MULTILINE)
+        assert re.search(r"2001:db8::2 timeout 0 packets 0 bytes 0$", saved, re.MULTILINE)
+        assert re.search(r"2001:db8::4 timeout 49\d nomatch packets 0", saved)
         assert not firewall.capacity().wanted
         assert firewall.enlarge() == []
+
+
+def test_no_ban_outlives_its_end_by_growing_and_none_loses_more_than_two_seconds(rp: str) -> None:
+    """Bans of two seconds to twenty, at every part of a second: some have less than a second left, told as one."""
+    with standing(1_024, 1_024) as firewall, standing(4_096, 4_096) as larger:
+        networks = [Network(f"10.0.{i >> 8}.{i & 255}") for i in range(600)]
+        made_s, made_by_s, lasts_s = {}, {}, {}
+        for i, network in enumerate(networks):
+            lasts_s[network] = 2 + i % 19
+            made_s[network] = time.monotonic()
+            firewall.apply(Plan({network: 1_000 * lasts_s[network]}, frozenset()))
+            made_by_s[network] = time.monotonic()
+            time.sleep(0.0025)
+        assert until(lambda: 1_000 in firewall.bans().values())
+        began = time.monotonic()
+        assert "set pinban4 larger, for 4096 bans instead of 1024" in larger.enlarge()
+        took_s = time.monotonic() - began
+        earliest, latest = ends_s(larger)
+        assert latest
+        for network, end_s in latest.items():
+            assert end_s <= made_by_s[network] + lasts_s[network] + TICKS_S
+        for network, end_s in earliest.items():
+            assert end_s >= made_s[network] + lasts_s[network] - 2 - took_s - TICKS_S
+        surely = {n for n in networks if made_s[n] + lasts_s[n] - 2 - took_s > began + took_s + 2}
+        assert surely
+        assert surely <= latest.keys()
+
+
+def ends_s(firewall: IptablesFirewall, for_s: float = 1.2) -> tuple[dict[Network, float], dict[Network, float]]:
+    """When each ban ends, s of the monotonic clock: no later than the one, and no earlier than the other, as exactly as
+    readings for a second show it. The kernel tells whole seconds, rounded down, and less than one as one.
+    """
+    no_later: dict[Network, float] = {}
+    no_earlier: dict[Network, float] = {}
+    until_s = time.monotonic() + for_s
+    while (before := time.monotonic()) < until_s:
+        bans = firewall.bans()
+        after = time.monotonic()
+        for network, left_ms in bans.items():
+            no_later[network] = min(no_later.get(network, inf), after + left_ms / 1_000 + 1)
+            no_earlier[network] = max(no_earlier.get(network, 0), before + (left_ms / 1_000 if left_ms > 1_000 else 0))
+    return no_later, no_earlier
+
+
+ENLARGE = "from enforcer.firewall import IptablesFirewall; IptablesFirewall(maxelem=262_144).enlarge()"
+
+
+def entries(name: str) -> int:
+    """How many members a set has; 0 when there is none of this name."""
+    told = subprocess.run(["ipset", "list", "-t", name], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"^Number of entries: (\d+)$", told, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_no_ban_outlives_its_end_when_growing_is_held_up(rp: str) -> None:
+    """The process is stopped after the kernel has told of members that are not yet in the larger set."""
+    with standing(65_536, 65_536) as firewall:
+        ends_by_s: dict[Network, float] = {}
+        for batch in batches(Network(f"10.0.{i >> 8}.{i & 255}") for i in range(50_000)):
+            firewall.apply(Plan(dict.fromkeys(batch, LONG_MS), frozenset()))
+            ends_by_s |= dict.fromkeys(batch, time.monotonic() + LONG_MS / 1_000)
+        with subprocess.Popen([sys.executable, "-c", ENLARGE]) as growing:
+            assert until(lambda: entries("pinban4+") > 0, 30)
+            growing.send_signal(signal.SIGSTOP)
+            assert 0 < entries("pinban4+") < 50_000
+            time.sleep(4)  # longer than the seconds that are taken off and that a reading leaves open
+            growing.send_signal(signal.SIGCONT)
+            assert growing.wait(60) == 0
+        assert maxelem() == 262_144
+        _, no_earlier = ends_s(firewall)
+        assert no_earlier.keys() == ends_by_s.keys()
+        assert max(end_s - ends_by_s[network] for network, end_s in no_earlier.items()) <= TICKS_S
+
+
+def test_growing_waits_for_who_reads_the_set(rp: str) -> None:
+    with standing(4_096, 4_096) as firewall, standing(8_192, 8_192) as larger, ThreadPoolExecutor(1) as pool:
+        firewall.apply(Plan(many(3_000), frozenset()))
+        reading = iter(firewall.members())
+        next(reading)
+
+        def enlarge() -> Sequence[str]:
+            with inside(rp):
+                return larger.enlarge()
+
+        growing = pool.submit(enlarge)
+        assert until(lambda: entries("pinban4+") > 0)
+        assert not until(growing.done, 0.5), "the kernel does not let a set go that is being read"
+        assert len(list(reading)) == 2_999
+        assert growing.result(10) == [
+            "set pinban4 larger, for 8192 bans instead of 4096",
+            "set pinban6 larger, for 8192 bans instead of 4096",
+        ]
+        assert len(firewall.bans()) == 3_000
 
 
 def test_a_smaller_set_that_stands_at_the_start_grows_to_the_setting(rp: str) -> None:
@@ -224,4 +329,4 @@ def test_a_crowded_set_grows_when_the_agent_looks(rp: str) -> None:
         little_by_little(firewall, many(900))
         assert maxelem() == 1_024
         assert firewall.capacity().wanted
-        assert agent.tend() == Capacity(bans=901, size=2_048, fill=43)
+        assert agent.tend() == Capacity(bans=900, size=2_048, fill=43)

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -128,11 +128,9 @@ def test_with_its_two_rights_and_the_lock_an_enforcer_that_is_not_root_does_all_
         host.fail("203.0.113.1", 5)
         host.await_ban("203.0.113.1")
         assert len([line for line in traces(host.namespace) if "-A pinban" in line]) == 4
-        found = daemons(host, "pinban-enforcer", "ipset")
-        assert {name(pid) for pid in found} == {"pinban-enforcer", "ipset"}
-        for pid in found:
-            assert user(pid) == NOBODY
-            assert rights(pid) == dict.fromkeys(KINDS, TWO)
+        [pid] = daemons(host, "pinban-enforcer")
+        assert user(pid) == NOBODY
+        assert rights(pid) == dict.fromkeys(KINDS, TWO)
         assert host.enforcer.stop() == 0
         host.namespace.run(["iptables-legacy", "-w", "-F"])
         host.namespace.run(["ipset", "flush", "pinban4"])
@@ -156,15 +154,14 @@ def test_started_as_root_both_give_up_what_they_do_not_need_and_stay_quick(place
     with OneHost(place / "host") as host:
         host.fail("203.0.113.1", 5)
         host.await_ban("203.0.113.1")
-        receivers, enforcers = daemons(host, "pinban-receiver"), daemons(host, "pinban-enforcer", "ipset")
+        receivers, enforcers = daemons(host, "pinban-receiver"), daemons(host, "pinban-enforcer")
         assert len(receivers) == 3
-        assert len(enforcers) == 2
+        assert len(enforcers) == 1
         for pids, kept in ((receivers, 0), (enforcers, TWO)):
             for pid in pids:
                 assert rights(pid) == dict.fromkeys(KINDS, 0) | dict.fromkeys(KINDS[1:4], kept | NICE)
-        for daemon in (receivers[-1:], enforcers[:1]):
+        for daemon in (receivers[-1:], enforcers):
             wait_until(partial(has_quick_thread, daemon), "a thread that is quick")
-        assert is_real_time(enforcers[-1]), "the child that changes the sets"
         assert host.enforcer.stop() == 0
         host.namespace.run([*host.enforcer.argv, "--disarm"])
         assert traces(host.namespace) == []
@@ -219,8 +216,9 @@ def managed(place: Path) -> Iterator[Manager]:
 
 
 def test_an_enforcer_is_ready_when_it_is_armed_and_says_how_it_is_and_when_it_stops(place: Path) -> None:
+    lock = place / "lock"
     with managed(place) as manager:
-        told = ("env", f"NOTIFY_SOCKET={manager.path}", "WATCHDOG_USEC=600000")
+        told = ("env", f"NOTIFY_SOCKET={manager.path}", "WATCHDOG_USEC=600000", f"XTABLES_LOCKFILE={lock}")
         with OneHost(place / "host", before={"enforcer": told}, start=False) as host:
             host.enforcer.start()
             assert manager.next() == ["READY=1", "STATUS=armed; reads the ledger"]
@@ -235,12 +233,31 @@ def test_an_enforcer_is_ready_when_it_is_armed_and_says_how_it_is_and_when_it_st
             wait_until(lambda: "follows the ledger, revision 0" in manager.until("WATCHDOG=1")[-1], "all is well")
             host.fail("203.0.113.1", 5)
             host.await_ban("203.0.113.1")
-            [child] = daemons(host, "ipset")
-            assert b"NOTIFY_SOCKET" not in Path(f"/proc/{child}/environ").read_bytes()
+            assert "NOTIFY_SOCKET" not in environment_of_a_child(host, lock)
             host.enforcer.signal(signal.SIGTERM)
             assert manager.until("STOPPING=1")[-1] == "STATUS=stops; protection stays in place"
             assert host.enforcer.stop() == 0
             assert "203.0.113.1" in members(host.namespace)
+
+
+def environment_of_a_child(host: OneHost, lock: Path) -> str:
+    """Of the program of rules, which waits for this lock when the enforcer has it mend something."""
+    found: list[str] = []
+
+    def seen() -> bool:
+        for file in Path(f"/proc/{host.enforcer.pid}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for child in file.read_text().split():
+                    if "enforcer.xtables" in Path(f"/proc/{child}/cmdline").read_text():  # no more a copy of its parent
+                        found.append(Path(f"/proc/{child}/environ").read_text())
+        return bool(found)
+
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        host.namespace.run(["iptables-legacy", "-F"])
+        wait_until(seen, "the program of rules is started")
+    assert f"XTABLES_LOCKFILE={lock}" in found[0]
+    return found[0]
 
 
 IMPATIENT = "import sys, enforcer.main as main; main.STUCK_S = 0.7; sys.exit(main.main(sys.argv[1:]))"
@@ -284,9 +301,10 @@ def test_no_secret_shows(place: Path, kept_in: str) -> None:
     password.write_text(SECRET)
     if kept_in == "url":
         told = {"redis": {"url": f"redis://default:{SECRET}@127.0.0.1:6379/0"}}
-        before = {"enforcer": ("env", f"PINBAN_REDIS_URL=redis://:{SECRET}@127.0.0.1:6379/0")}
+        environment = [f"PINBAN_REDIS_URL=redis://:{SECRET}@127.0.0.1:6379/0"]
     else:
-        told, before = {"redis": {"password_file": str(password)}}, {}
+        told, environment = {"redis": {"password_file": str(password)}}, []
+    lock = place / "lock"
     config = str(place / "host" / "receiver.toml")
     with OneHost(
         place / "host",
@@ -294,7 +312,7 @@ def test_no_secret_shows(place: Path, kept_in: str) -> None:
         login=("default", FORMER),
         receiver=told,
         enforcer=told if kept_in == "file" else None,
-        before=before,
+        before={"enforcer": ("env", f"XTABLES_LOCKFILE={lock}", *environment)},
         start=False,
     ) as host:
         host.redis.start()
@@ -313,15 +331,15 @@ def test_no_secret_shows(place: Path, kept_in: str) -> None:
             nodes = [str(client.hgetall(f"{{pinban}}:node:{node}")) for node in ("rx1", "rp1")]
             names = str(client.client_list())
         shown = [host.namespace.run([program("pinban"), "-c", config, *words], check=False) for words in OPERATIONS]
-        processes = daemons(host, "pinban-receiver", "pinban-enforcer", "ipset")
-        assert len(processes) == 5
+        processes = daemons(host, "pinban-receiver", "pinban-enforcer")
+        assert len(processes) == 4
         lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in processes]
         lines += [Path(f"/proc/{pid}/comm").read_text() for pid in processes]
-        inherited = [Path(f"/proc/{pid}/environ").read_text() for pid in daemons(host, "ipset")]
+        inherited = environment_of_a_child(host, lock)
         host.redis.stop()
         away = host.namespace.run([program("pinban"), "-c", config, "status"], check=False)
         assert "cannot be reached" in away.stderr
-        told_of = [refused.stdout + refused.stderr, away.stdout + away.stderr, names, *nodes, *lines, *inherited]
+        told_of = [refused.stdout + refused.stderr, away.stdout + away.stderr, names, inherited, *nodes, *lines]
         told_of += [done.stdout + done.stderr for done in shown]
         told_of += [process.log.read_text() for process in (host.receiver, host.enforcer)]
     for text in told_of:

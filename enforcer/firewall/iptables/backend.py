@@ -139,7 +139,7 @@ class IptablesFirewall:
         self._ports.destroy()
 
     def close(self) -> None:
-        """End the child process that makes changes; the kernel goes on dropping."""
+        """Close the socket that changes go through; the kernel goes on dropping."""
         self._sets.close()
 
     def _rules(self, verb: str) -> list[str]:

@@ -1,43 +1,87 @@
-"""Networks as members of sets: which may be one, of which family, and reading those that are. Changes nothing."""
+"""Networks as elements of ipset's sets: how netlink writes those that go in, and what it tells of those that stand."""
 
 from __future__ import annotations
 
-import re
+import struct
 from collections.abc import Iterator
 
-from enforcer.firewall.iptables.ipset_command import read
+from enforcer.firewall import netlink as nl
+from enforcer.firewall.iptables import kernel as ip
+from enforcer.firewall.networks import KEY_BYTES, key_of, network_of
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
-from shared.addresses import Network, is_ipv6, parse_network
-from shared.errors import AddressError, FirewallError
-
-_MEMBER = re.compile(r"^add \S+ (\S+) timeout (\d+)\b(?! nomatch)", re.MULTILINE)
+from shared.addresses import Network
 
 
-def family_of(network: Network) -> int:
-    """4 or 6."""
-    return 6 if is_ipv6(network) else 4
+def _head(kind: int, length: int) -> bytes:
+    return nl.attribute(kind, bytes(length))[:4]
 
 
-def members_of(name: str) -> Iterator[tuple[Network, int]]:
+#: How an element begins, by the bytes of its address: as it is asked for, without its length, and as it is told.
+_ASKED = {
+    KEY_BYTES[family]: _head(ip.ADDRESS | nl.NESTED, KEY_BYTES[family] + 4)
+    + _head(kind | nl.NETWORK_ORDER, KEY_BYTES[family])
+    for family, kind in ip.IN_ADDRESS.items()
+}
+_TOLD = {
+    family: _head(ip.ELEMENT | nl.NESTED, KEY_BYTES[family] + 48)
+    + _head(ip.ADDRESS | nl.NESTED, KEY_BYTES[family] + 4)
+    + _head(kind, KEY_BYTES[family])
+    for family, kind in ip.IN_ADDRESS.items()
+}
+_LENGTH, _TIMEOUT = _head(ip.LENGTH, 1), _head(ip.TIMEOUT | nl.NETWORK_ORDER, 4)
+
+#: An element of our sets as it is told: heads and address, head and length, head and seconds left, both counters.
+_SHAPES = {family: struct.Struct(f">12s{size}s4sB3x4sI24s") for family, size in KEY_BYTES.items()}
+
+#: What a set that grows keeps of an element, beside address, length and timeout.
+_KEPT = (ip.FLAGS, ip.BYTES, ip.PACKETS)
+
+_EXCEPTION = ip.number(ip.FLAGS, ip.NO_MATCH)
+
+
+def element(key: bytes, length: int, left_s: int | None = None, more: bytes = b"") -> bytes:
+    """A network as it goes into a set for so many seconds, for ever if 0, or out of it if None."""
+    body = _ASKED[len(key)] + key + _LENGTH + bytes((length, 0, 0, 0))
+    if left_s is not None:
+        body += _TIMEOUT + left_s.to_bytes(4, "big") + more
+    return struct.pack("=HH", 4 + len(body), ip.ELEMENT | nl.NESTED) + body
+
+
+def element_of(network: Network, left_s: int | None = None) -> bytes:
+    """The same of a canonical network."""
+    _, length, key = key_of(network)
+    return element(key, length, left_s)
+
+
+def told_elements(data: bytes, family: int) -> Iterator[tuple[bytes, int, int, bytes]]:
+    """Address, length, seconds left, and what else to keep of each; the kernel tells of less than a second as one, and
+    0 means for ever.
+    """
+    shape, heads, at = _SHAPES[family], _TOLD[family], 0
+    while at + 4 <= len(data):
+        if at + shape.size <= len(data):
+            head, key, length_head, length, timeout_head, left_s, more = shape.unpack_from(data, at)
+            if (head, length_head, timeout_head) == (heads, _LENGTH, _TIMEOUT):
+                yield key, length, left_s, more
+                at += shape.size
+                continue
+        size, _ = struct.unpack_from("=HH", data, at)
+        told = nl.attributes(data[at + 4 : at + size])
+        address = nl.attributes(told.get(ip.ADDRESS, b"")).get(ip.IN_ADDRESS[family])
+        if address is not None:  # else it is no network: a set of another type has our name
+            more = b"".join(nl.attribute(kind | nl.NETWORK_ORDER, told[kind]) for kind in _KEPT if kind in told)
+            length = told[ip.LENGTH][0] if ip.LENGTH in told else 8 * KEY_BYTES[family]
+            yield address, length, int.from_bytes(told.get(ip.TIMEOUT, b""), "big"), more
+        at += max(size + 3 & ~3, 4)
+
+
+def members_of(name: str, family: int) -> Iterator[tuple[Network, int]]:
     """The members of a set, little by little, each with its milliseconds left; FirewallError if there is no such set.
 
-    One without a timeout has LONGEST_TIMEOUT_MS.
+    One without a timeout has LONGEST_TIMEOUT_MS. Exceptions (nomatch) are no members.
     """
-    for lines in read("save", name):
-        for text, left_s in _MEMBER.findall(lines):
-            # glibc writes the deprecated ::a.b.c.d where we write ::aabb:ccdd; all else is canonical already
-            network = parse_network(text) if ":" in text and "." in text else Network(text)
-            yield network, int(left_s) * 1000 or LONGEST_TIMEOUT_MS
-
-
-def check(network: Network) -> None:
-    """The border: what is not a network in canonical form never reaches ipset, which would ask DNS for it.
-
-    FirewallError for that, and for everything at once (/0).
-    """
-    try:
-        canonical = parse_network(network)
-    except AddressError as error:
-        raise FirewallError(f"not banned: {error}") from error
-    if canonical != network or canonical.endswith("/0"):
-        raise FirewallError(f"not banned: {network[:64]!r} has no place in a set; give a canonical network, not /0")
+    with ip.IpSet() as kernel:
+        for data in kernel.elements(name):
+            for key, length, left_s, more in told_elements(data, family):
+                if not more.startswith(_EXCEPTION):
+                    yield network_of(key, family, length), left_s * 1000 or LONGEST_TIMEOUT_MS

@@ -1,29 +1,33 @@
 """How large a set is, and putting a larger one in its place while rules refer to it. Knows neither bans nor prefixes.
 
 A set's maxelem is fixed when it is made. So a larger set is made beside it, filled with its members, and the two change
-places in one step of the kernel (`ipset swap`): the rules go on to name what is now the larger one.
+places in one step of the kernel: the rules go on to name what is now the larger one.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import errno
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from enforcer.firewall.iptables.ipset_command import feed, read, run
+from enforcer.firewall.iptables import kernel as ip
+from enforcer.firewall.iptables.ipset_members import element, told_elements
+from enforcer.firewall.netlink import RefusedError
 from enforcer.firewall.port import CROWDED
 from shared.errors import FirewallError
 
 #: Ends the name of a set that is being filled.
 GROWING = "+"
 
+#: How long somebody else may read a set before it cannot change places, s.
+_READ_S = 10.0
+
 #: Members for each bucket of a new hash: the kernel would double it, again and again, while it is filled.
 _PER_BUCKET = 2
 
-_ENTRIES = re.compile(r"^Number of entries: (\d+)$", re.MULTILINE)
-_MAXELEM = re.compile(r"^Header: .* maxelem (\d+) ", re.MULTILINE)
-_SAVED = re.compile(r"^(?:create .*|add \S+ (\S+) timeout (\d+)(.*))\n", re.MULTILINE)
+#: The first revision of hash:net with counters.
+_REVISION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,54 +51,81 @@ class Size:
         return maxelem
 
 
-def create(name: str, family: int, maxelem: int, members: int = 0) -> str:
-    """The command that makes a set which so many members are about to enter."""
+def create(kernel: ip.IpSet, name: str, family: int, maxelem: int, members: int = 0) -> None:
+    """Make a set which so many members are about to enter."""
     hashsize = max(1024, 1 << (members // _PER_BUCKET).bit_length())
-    inet = "inet" if family == 4 else "inet6"
-    return f"create {name} hash:net family {inet} hashsize {hashsize} maxelem {maxelem} timeout 0 counters"
+    options = ((ip.HASHSIZE, hashsize), (ip.MAXELEM, maxelem), (ip.TIMEOUT, 0), (ip.FLAGS, ip.WITH_COUNTERS))
+    kernel.create(name, "hash:net", _REVISION, ip.PROTOCOLS[family], *(ip.number(*option) for option in options))
 
 
-def size_of(name: str, family: int) -> Size:
+def size_of(kernel: ip.IpSet, name: str, family: int) -> Size:
     """The set as it stands; FirewallError when it is not as `create` makes them."""
-    told = run("list", "-t", name)
-    maxelem, entries = _MAXELEM.search(told), _ENTRIES.search(told)
-    kind = f"\nHeader: family {'inet' if family == 4 else 'inet6'} "
-    if "\nType: hash:net\n" not in told or kind not in told or " timeout " not in told or maxelem is None:
+    kind, protocol, told = kernel.header(name)
+    if (kind, protocol) != ("hash:net", ip.PROTOCOLS[family]) or ip.TIMEOUT not in told:
         raise FirewallError(f"set {name} exists with another type; destroy it or set [enforcer] prefix")
-    if entries is None:
-        raise FirewallError(f"ipset list -t {name} counts no entries; ipset 6.37 and later do")
-    return Size(family, int(entries[1]), int(maxelem[1]))
+    if ip.ENTRIES not in told:
+        raise FirewallError(f"the kernel does not count the entries of set {name}; use a newer one")
+    return Size(family, int.from_bytes(told[ip.ENTRIES], "big"), int.from_bytes(told[ip.MAXELEM], "big"))
 
 
 def grow(name: str, size: Size, maxelem: int) -> None:
     """Put a set of so many members at most in the place of this one, with all that is in it. Nobody may change it
     meanwhile. A million members take some seconds.
     """
-    remove_leftover(name)
     larger = name + GROWING
-    try:
-        feed(_filled(name, larger, size, maxelem), "restore")
-        run("swap", name, larger)
-    finally:
-        remove_leftover(name)
+    with ip.IpSet() as kernel:
+        remove_leftover(kernel, name)
+        try:
+            create(kernel, larger, size.family, maxelem, 2 * size.entries)
+            _fill(kernel, larger, name, size.family)
+            _swap(kernel, name, larger)
+        finally:
+            remove_leftover(kernel, name)
 
 
-def remove_leftover(name: str) -> None:
+def remove_leftover(kernel: ip.IpSet, name: str) -> None:
     """Destroy a set that was left over when growing; one that somebody reads just now stays until the next time."""
-    if name + GROWING in run("list", "-n").split():
+    if name + GROWING in kernel.names():
         with suppress(FirewallError):
-            run("destroy", name + GROWING)
+            kernel.destroy(name + GROWING)
 
 
-def _filled(name: str, larger: str, size: Size, maxelem: int) -> Iterator[str]:
-    """Commands that make and fill the larger set. A second is taken off each timeout, so that no ban outlives its end:
-    the kernel tells of less than a second as one, and between reading and writing time passes.
+def _fill(kernel: ip.IpSet, larger: str, name: str, family: int) -> None:
+    """Copy all members. The kernel makes each answer while the one before is taken, so it was told after that began."""
+    with ip.IpSet() as told:
+        told_at = asked_at = time.monotonic()
+        for data in told.elements(name):
+            _put(kernel, larger, data, family, told_at)
+            told_at, asked_at = asked_at, time.monotonic()
+
+
+def _put(kernel: ip.IpSet, larger: str, data: bytes, family: int, told_at: float) -> None:
+    """Copy members that were told at this moment or later, s of the monotonic clock, so that none outlives its end.
+
+    What may have passed is taken off each timeout, in whole seconds, rounded up: less than a second is told as one, so
+    that nothing is left of it. If more has passed by the time that they are in, they are put in again.
     """
+    passed_s, late = 0, True
+    while late:
+        passed_s = int(time.monotonic() - told_at) + 1
+        put, over = [], []
+        for key, length, left_s, more in told_elements(data, family):
+            if left_s == 0 or left_s > passed_s:
+                put.append(element(key, length, left_s and left_s - passed_s, more))
+            else:
+                over.append(element(key, length))
+        kernel.change(ip.ADD, larger, put)
+        kernel.change(ip.DELETE, larger, over)  # put in before, if this is the second time
+        late = time.monotonic() - told_at > passed_s
 
-    def moved(saved: re.Match[str]) -> str:
-        left_s = int(saved[2] or 1)
-        return "" if left_s == 1 else f"add {larger} {saved[1]} timeout {max(left_s - 1, 0)}{saved[3]}\n"
 
-    yield create(larger, size.family, maxelem, 2 * size.entries) + "\n"
-    for piece in read("save", name):
-        yield _SAVED.sub(moved, piece)
+def _swap(kernel: ip.IpSet, name: str, larger: str) -> None:
+    """Have them change places as soon as nobody is reading."""
+    until = time.monotonic() + _READ_S
+    while True:
+        try:
+            return kernel.swap(name, larger)
+        except RefusedError as error:
+            if error.number != errno.EBUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.01)

@@ -5,13 +5,14 @@ A `multiport` match would hold 15, and python-iptables cannot make one with ipta
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-from enforcer.firewall.iptables.ipset_command import run
+from enforcer.firewall import netlink as nl
+from enforcer.firewall.iptables import kernel as ip
 from shared.errors import FirewallError
 
-_MEMBER = re.compile(r"^add \S+ (\d+)$", re.MULTILINE)
+#: Every port, as the range of the set.
+_RANGE = {ip.PORT: 0, ip.PORT_TO: 65535}
 
 
 class PortSet:
@@ -23,21 +24,28 @@ class PortSet:
 
     def create(self) -> list[str]:
         """Make the set hold these ports, no others; a phrase when that was not so. Never holds fewer meanwhile."""
-        if self.name not in run("list", "-n").split():
-            lines = [f"create {self.name} bitmap:port range 0-65535\n"]
-            standing: frozenset[int] = frozenset()
-        else:
-            text = run("save", self.name)
-            if not text.startswith(f"create {self.name} bitmap:port range 0-65535"):
-                raise FirewallError(f"set {self.name} exists with another type; destroy it or set [enforcer] prefix")
-            lines, standing = [], frozenset(int(port) for port in _MEMBER.findall(text))
-        lines += [f"add {self.name} {port}\n" for port in sorted(self._ports - standing)]
-        lines += [f"del {self.name} {port}\n" for port in sorted(standing - self._ports)]
-        if lines:
-            run("restore", "-exist", text="".join(lines))
-        return [f"set {self.name}"] if lines else []
+        with ip.IpSet() as kernel:
+            made = self.name not in kernel.names()
+            if made:
+                kernel.create(self.name, "bitmap:port", 0, 0, *(ip.port(*each) for each in _RANGE.items()))
+            standing = self._standing(kernel)
+            kernel.change(ip.ADD, self.name, map(_element, sorted(self._ports - standing)))
+            kernel.change(ip.DELETE, self.name, map(_element, sorted(standing - self._ports)))
+        return [f"set {self.name}"] if made or standing != self._ports else []
 
     def destroy(self) -> None:
         """Remove the set, if it stands."""
-        if self.name in run("list", "-n").split():
-            run("destroy", self.name)
+        with ip.IpSet() as kernel:
+            if self.name in kernel.names():
+                kernel.destroy(self.name)
+
+    def _standing(self, kernel: ip.IpSet) -> frozenset[int]:
+        kind, _, told = kernel.header(self.name)
+        if kind != "bitmap:port" or {each: int.from_bytes(told[each], "big") for each in _RANGE} != _RANGE:
+            raise FirewallError(f"set {self.name} exists with another type; destroy it or set [enforcer] prefix")
+        found = (nl.attributes(each) for data in kernel.elements(self.name) for each in nl.nests(data))
+        return frozenset(int.from_bytes(each[ip.PORT], "big") for each in found)
+
+
+def _element(port: int) -> bytes:
+    return nl.nest(ip.ELEMENT, ip.port(ip.PORT, port))

@@ -1,7 +1,7 @@
 """The backend nftables: one table of its own, spoken to by netlink."""
 
 from enforcer.firewall.nftables.backend import NftablesFirewall
-from enforcer.firewall.nftables.ruleset import Standing, hooks_of, read
+from enforcer.firewall.nftables.ruleset import Standing, hooks_of, read, tables_with_rules
 from enforcer.firewall.nftables.watch import NftWatch
 
 __all__ = [
@@ -10,4 +10,5 @@ __all__ = [
     "Standing",
     "hooks_of",
     "read",
+    "tables_with_rules",
 ]

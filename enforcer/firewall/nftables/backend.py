@@ -17,7 +17,9 @@ from dataclasses import replace
 from typing import Literal
 
 from enforcer.firewall import netlink as nl
-from enforcer.firewall.nftables.elements import checked, set_name, set_of
+from enforcer.firewall.networks import checked, key_of
+from enforcer.firewall.nftables import kernel as nft
+from enforcer.firewall.nftables.elements import set_name
 from enforcer.firewall.nftables.ruleset import Look, Standing, hooks_of, read
 from enforcer.firewall.nftables.sets import NftSets
 from enforcer.firewall.port import Capacity, check_scope
@@ -109,7 +111,7 @@ class NftablesFirewall:
 
         The first network of a prefix length brings its set and its rules with it.
         """
-        lengths = {set_of(checked(network)) for network in (*plan.add, *plan.remove)}
+        lengths = {key_of(checked(network))[:2] for network in (*plan.add, *plan.remove)}
         if self._left is None:
             raise FirewallError("nothing is installed; the next install makes it")
         if not lengths <= self._left.bans:
@@ -126,10 +128,10 @@ class NftablesFirewall:
 
     def disarm(self) -> None:
         """Remove the table and all that is in it."""
-        with self._converging, nl.Netlink() as kernel:
+        with self._converging, nft.NfTables() as kernel:
             self._left = None
             try:
-                kernel.commit([(nl.DEL_TABLE, nl.text(nl.TABLE, self.table))])
+                kernel.commit([(nft.DEL_TABLE, nl.text(nft.TABLE, self.table))])
             except nl.RefusedError as error:
                 if error.number != errno.ENOENT:
                     raise

@@ -6,17 +6,12 @@ import re
 import struct
 import sys
 from collections.abc import Iterator
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from enforcer.firewall import netlink as nl
+from enforcer.firewall.networks import KEY_BYTES, key_of
 from enforcer.reconcile import LONGEST_TIMEOUT_MS
-from shared.addresses import Network, is_ipv6, parse_network
-from shared.errors import AddressError, FirewallError
+from shared.addresses import Network
 
-#: Bytes of an address, by family.
-KEY_BYTES = {4: 4, 6: 16}
-
-_SOCKET_FAMILIES = {4: AF_INET, 6: AF_INET6}
 _ELEMENT, _KEY, _TIMEOUT, _EXPIRATION, _VALUE = 1, 1, 4, 5, 1
 
 _OURS = re.compile(r"v([46])_(\d{1,3})")
@@ -38,27 +33,9 @@ def family_and_length(name: str) -> tuple[int, int] | None:
     return int(matched[1]), int(matched[2])
 
 
-def checked(network: Network) -> Network:
-    """The border: what is not a network in canonical form is refused, and so is everything (/0)."""
-    try:
-        canonical = parse_network(network)
-    except AddressError as error:
-        raise FirewallError(f"not banned: {error}") from error
-    if canonical != network or canonical.endswith("/0"):
-        raise FirewallError(f"not banned: {network[:64]!r} has no place in a set; give a canonical network, not /0")
-    return network
-
-
-def set_of(network: Network) -> tuple[int, int]:
-    """Family and prefix length of a canonical network."""
-    _, _, length = network.partition("/")
-    return (6, int(length or 128)) if is_ipv6(network) else (4, int(length or 32))
-
-
 def asked_element(network: Network, left_ms: int) -> tuple[str, bytes]:
     """The set that a network belongs into, and what to say of it; without a timeout if `left_ms` is 0."""
-    family, length = set_of(network)
-    key = inet_pton(_SOCKET_FAMILIES[family], network.partition("/")[0])
+    family, length, key = key_of(network)
     attributes = nl.nest(_KEY, nl.attribute(_VALUE, key))
     if left_ms:
         attributes += nl.attribute(_TIMEOUT, left_ms.to_bytes(8, "big"))
@@ -84,10 +61,3 @@ def told_elements(data: bytes, family: int) -> Iterator[tuple[bytes, int]]:
         left = element.get(_EXPIRATION)
         yield nl.attributes(element[_KEY])[_VALUE], int.from_bytes(left, "big") if left else LONGEST_TIMEOUT_MS
         at += max(length + 3 & ~3, 4)
-
-
-def network_of(key: bytes, family: int, length: int) -> Network:
-    """The network whose set holds this key."""
-    text = inet_ntop(_SOCKET_FAMILIES[family], key) + ("" if length == 8 * KEY_BYTES[family] else f"/{length}")
-    # glibc writes the deprecated ::a.b.c.d where we write ::aabb:ccdd; all else is canonical already
-    return parse_network(text) if family == 6 and "." in text else Network(text)

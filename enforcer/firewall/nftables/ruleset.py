@@ -15,7 +15,9 @@ from ipaddress import ip_network
 from typing import Literal
 
 from enforcer.firewall import netlink as nl
-from enforcer.firewall.nftables.elements import KEY_BYTES, family_and_length, set_name
+from enforcer.firewall.networks import KEY_BYTES
+from enforcer.firewall.nftables import kernel as nft
+from enforcer.firewall.nftables.elements import family_and_length, set_name
 from enforcer.firewall.nftables.sets import TIMEOUT_FLAG
 from shared.errors import FirewallError
 
@@ -31,6 +33,9 @@ _TABLE_FLAGS, _TABLE_HANDLE = 2, 4
 _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE, _CHAIN_HANDLE = 3, 4, 5, 7, 2
 _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS = 2, 3, 4
 _SET_NAME, _SET_FLAGS, _SET_KEY_LENGTH = 2, 3, 5
+
+#: Families of tables, NFPROTO_*.
+_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 
 def hooks_of(chains: Sequence[str]) -> tuple[str, ...]:
@@ -127,7 +132,7 @@ class Standing:
 def read(table: str) -> Standing:
     """What stands now, all of it at one instant. FirewallError when the kernel does not let us look."""
     for _ in range(100):
-        with nl.Netlink() as kernel:
+        with nft.NfTables() as kernel:
             before = kernel.generation()
             standing = _read(kernel, table)
             if kernel.generation() == before:
@@ -135,29 +140,39 @@ def read(table: str) -> Standing:
     raise FirewallError("nftables: another program changes the ruleset without pause; stop it")
 
 
-def _read(kernel: nl.Netlink, table: str) -> Standing:
-    name = nl.text(nl.TABLE, table)
+def tables_with_rules() -> set[str]:
+    """Family and name of each table that has rules, ours among them. FirewallError when looking is not allowed."""
+    with nft.NfTables() as kernel:
+        return {
+            f"{name} {_text(nl.attributes(body)[nft.TABLE])}"
+            for family, name in _FAMILIES.items()
+            for body in kernel.look(nft.GET_RULE, family=family)
+        }
+
+
+def _read(kernel: nft.NfTables, table: str) -> Standing:
+    name = nl.text(nft.TABLE, table)
     ours = table.encode() + b"\0"
-    tables = [nl.attributes(body) for body in kernel.dump(nl.GET_TABLE)]
-    handles = [(_int(each[_TABLE_HANDLE]), _int(each[_TABLE_FLAGS])) for each in tables if each[nl.TABLE] == ours]
+    tables = [nl.attributes(body) for body in kernel.look(nft.GET_TABLE)]
+    handles = [(_int(each[_TABLE_HANDLE]), _int(each[_TABLE_FLAGS])) for each in tables if each[nft.TABLE] == ours]
     if not handles:
         return Standing()
     chains: dict[str, tuple[bytes, ...]] = {}
     rules: dict[str, tuple[int, ...]] = {}
     contents: dict[str, tuple[bytes, ...]] = {}
     try:
-        for body in kernel.dump(nl.GET_CHAIN):
+        for body in kernel.look(nft.GET_CHAIN):
             chain = nl.attributes(body)
-            if chain[nl.TABLE] == ours:
+            if chain[nft.TABLE] == ours:
                 about = (_CHAIN_HANDLE, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE)
                 chains[_text(chain[_CHAIN_NAME])] = tuple(chain.get(kind, b"") for kind in about)
-        for body in kernel.dump(nl.GET_RULE, name):
+        for body in kernel.look(nft.GET_RULE, name):
             rule = nl.attributes(body)
             of = _text(rule[_RULE_CHAIN])
             rules[of] = (*rules.get(of, ()), _int(rule[_RULE_HANDLE]))
             contents[of] = (*contents.get(of, ()), rule.get(_RULE_EXPRESSIONS, b""))
         shapes = {}
-        for body in kernel.dump(nl.GET_SET, name):
+        for body in kernel.look(nft.GET_SET, name):
             told_set = nl.attributes(body)
             if about_set := family_and_length(_text(told_set[_SET_NAME])):
                 flags = _int(told_set.get(_SET_FLAGS, b""))

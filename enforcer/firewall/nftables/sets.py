@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from heapq import nlargest
 
 from enforcer.firewall import netlink as nl
+from enforcer.firewall.networks import checked, network_of
+from enforcer.firewall.nftables import kernel as nft
 from enforcer.firewall.nftables.elements import (
     asked_element,
-    checked,
     family_and_length,
-    network_of,
     set_name,
     told_elements,
 )
@@ -62,10 +62,10 @@ class NftSets:
 
     def __init__(self, table: str, needed: Iterable[tuple[int, int]], limit: int) -> None:
         """`needed` are the families and lengths without which the table is not whole; `limit` networks per family."""
-        self._table = nl.text(nl.TABLE, table)
+        self._table = nl.text(nft.TABLE, table)
         self._needed = [set_name(*each) for each in needed]
         self._limit = limit
-        self._changes: nl.Netlink | None = None
+        self._changes: nft.NfTables | None = None
         self._counted: dict[int, int] = {4: 0, 6: 0}
         self._count_again_at = 0.0
 
@@ -78,8 +78,8 @@ class NftSets:
         """The sets of bans and the markers that stand, by name, with their attributes; empty without the table."""
         found = {}
         try:
-            with nl.Netlink() as kernel:
-                for body in kernel.dump(nl.GET_SET, self._table):
+            with nft.NfTables() as kernel:
+                for body in kernel.look(nft.GET_SET, self._table):
                     told = nl.attributes(body)
                     name = told[_SET_NAME].rstrip(b"\0").decode()
                     if family_and_length(name) or name.startswith(_MARKER):
@@ -171,8 +171,8 @@ class NftSets:
         if old != [_MARKER + epoch]:
             kind = ((_SET_FLAGS, 0), (_SET_KEY_TYPE, _IPV4_ADDRESS), (_SET_KEY_LENGTH, 4), (_SET_ID, 1))
             new = self._table + nl.text(_SET_NAME, _MARKER + epoch) + b"".join(nl.number(*each) for each in kind)
-            gone = [(nl.DEL_SET, self._table + nl.text(_SET_NAME, name)) for name in old]
-            self._kernel().commit([*gone, (nl.NEW_SET, new)])
+            gone = [(nft.DEL_SET, self._table + nl.text(_SET_NAME, name)) for name in old]
+            self._kernel().commit([*gone, (nft.NEW_SET, new)])
 
     def close(self) -> None:
         """Close the socket that changes go through."""
@@ -180,14 +180,14 @@ class NftSets:
             self._changes.close()
             self._changes = None
 
-    def _kernel(self) -> nl.Netlink:
+    def _kernel(self) -> nft.NfTables:
         if self._changes is None:
-            self._changes = nl.Netlink()
+            self._changes = nft.NfTables()
         return self._changes
 
     def _state(self, name: str) -> tuple[int, bytes]:
         """What is another when a set has changed, as far as the kernel tells cheaply."""
-        with nl.Netlink() as kernel:
+        with nft.NfTables() as kernel:
             return kernel.generation(), self.standing().get(name, {}).get(_SET_COUNT, b"")
 
     def _whole(self) -> dict[str, dict[int, bytes]]:
@@ -197,8 +197,8 @@ class NftSets:
         return standing
 
     def _members_of(self, name: str, family: int, length: int) -> Iterator[tuple[Network, int]]:
-        with nl.Netlink() as kernel:
-            for body in kernel.dump(nl.GET_ELEMENTS, self._table + nl.text(_LIST_SET, name)):
+        with nft.NfTables() as kernel:
+            for body in kernel.look(nft.GET_ELEMENTS, self._table + nl.text(_LIST_SET, name)):
                 for key, left_ms in told_elements(nl.attributes(body).get(_LIST_ELEMENTS, b""), family):
                     yield network_of(key, family, length), left_ms
 
@@ -233,9 +233,9 @@ class NftSets:
             name, element = asked_element(network, left_ms)
             all_of.setdefault(name, []).append(element)
             (put_in if left_ms else take_out).setdefault(name, []).append(element)
-        first = [*self._messages(nl.DEL_ELEMENTS, take_out), *self._messages(nl.NEW_ELEMENTS, put_in)]
-        sure = [*self._messages(nl.NEW_ELEMENTS, all_of), *self._messages(nl.DEL_ELEMENTS, all_of)]
-        sure += self._messages(nl.NEW_ELEMENTS, put_in)
+        first = [*self._messages(nft.DEL_ELEMENTS, take_out), *self._messages(nft.NEW_ELEMENTS, put_in)]
+        sure = [*self._messages(nft.NEW_ELEMENTS, all_of), *self._messages(nft.DEL_ELEMENTS, all_of)]
+        sure += self._messages(nft.NEW_ELEMENTS, put_in)
         for tries_left, changes in ((2, first), (1, sure), (0, sure)):  # a member may expire between two steps
             try:
                 self._kernel().commit(changes, only_new=changes is first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import select
 import socket
@@ -9,7 +10,10 @@ import threading
 from collections.abc import Callable
 
 from enforcer.firewall import netlink as nl
+from enforcer.firewall.nftables import kernel as nft
 from enforcer.firewall.nftables.backend import NftablesFirewall
+from shared.errors import FirewallError
+from shared.logs import Sparingly
 
 #: After a change by others we are deaf for so long, and after any other for so long, s: whoever changes how much, we
 #: hardly work, and a check of ours is asked for once a second at most.
@@ -38,7 +42,8 @@ class NftWatch(threading.Thread):
         self._table = firewall.table.encode() + b"\0"
         self._touched = touched
         self._stopping = threading.Event()
-        self._socket = nl.listener(BUFFER)
+        self._sparingly = Sparingly(_log, every_s=10.0)
+        self._socket = nft.listener(BUFFER)
 
     def stop(self) -> None:
         """End the loop; the thread ends within a second."""
@@ -49,16 +54,16 @@ class NftWatch(threading.Thread):
         self._socket.close()
 
     def run(self) -> None:
-        """Listen until told to stop."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        with self._socket:
-            while not self._stopping.is_set():
-                if poll.poll(_LOOK_S * 1000):
-                    foreign = self.touched_by_others()
-                    if foreign:
-                        self._touched()
-                    self._stopping.wait(REST_S if foreign else PAUSE_S)
+        """Listen until told to stop; after an error listen again, and have made good what was not heard."""
+        while not self._stopping.is_set():
+            try:
+                self._listen()
+            except FirewallError as error:
+                self._sparingly.warning("listen", "does not hear of changes by others: %s; trying again", error)
+            except Exception:  # noqa: BLE001  one bug must not end the watch
+                _log.exception("does not hear of changes by others after an error of ours; trying again")
+            self._socket.close()
+            self._stopping.wait(REST_S)
 
     def touched_by_others(self) -> bool:
         """Whether one of the messages that have come by now is about a change of others to our table."""
@@ -69,10 +74,25 @@ class NftWatch(threading.Thread):
                 found = found or any(self._is_foreign(*message) for message in nl.messages(data))
         except BlockingIOError:
             return found
-        except OSError:  # ENOBUFS: the kernel had more to say than fitted
-            return True
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            return True  # the kernel had more to say than fitted
+
+    def _listen(self) -> None:
+        if self._socket.fileno() < 0:
+            self._socket = nft.listener(BUFFER)
+            self._touched()  # of what others changed meanwhile we did not hear
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        while not self._stopping.is_set():
+            if poll.poll(_LOOK_S * 1000):
+                foreign = self.touched_by_others()
+                if foreign:
+                    self._touched()
+                self._stopping.wait(REST_S if foreign else PAUSE_S)
 
     def _is_foreign(self, kind: int, _flags: int, port: int, rest: bytes) -> bool:
-        if kind == nl.SUBSYSTEM | nl.NEW_GENERATION or port == self._firewall.port:
+        if kind == nft.SUBSYSTEM << 8 | nft.NEW_GENERATION or port == self._firewall.port:
             return False
-        return rest[:1] == bytes([nl.INET]) and nl.attributes(rest[4:]).get(nl.TABLE) == self._table
+        return rest[:1] == bytes([nft.INET]) and nl.attributes(rest[4:]).get(nft.TABLE) == self._table
