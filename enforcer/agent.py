@@ -1,6 +1,6 @@
-"""Keeping the firewall in agreement with the ledger: what the threads of the enforcer do. No parsing, no policy.
+"""Makes the firewall agree with the ledger: the work that the enforcer's threads do. No parsing, no policy.
 
-One lock guards the position, the desired bans and changes of the firewall's sets: whoever changes one changes all.
+One lock guards the position, the desired bans and changes of the firewall's sets, because they must change together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shared.events import Ban, Event, Unban, decode
 from shared.ledger import AllowList
 from shared.logs import Sparingly
 
-#: A look from afar does not wait longer for a change that is under way, s: taking over a whole ledger takes seconds.
+#: Longest wait of `tend` for a change that is under way, s: taking over a whole ledger takes seconds.
 _HELD_S = 0.2
 
 _log = logging.getLogger("pinban.enforcer")
@@ -35,11 +35,11 @@ def monotonic_ms() -> int:
 
 
 def _no_matter(_: AllowList) -> None:
-    """Of no use to whoever exempts by other means."""
+    """For an agent whose `exempt` needs no allow-list."""
 
 
 class Agent:
-    """What the firewall should hold, what it holds, and how the one follows the other."""
+    """What the firewall should hold and what it holds, and the changes that make them agree."""
 
     def __init__(
         self, firewall: Firewall, exempt: Callable[[Network], str], learn: Callable[[AllowList], None] = _no_matter
@@ -51,14 +51,14 @@ class Agent:
         self._desired = Desired(exempt)
         self._position = Position()
         self._sparingly = Sparingly(_log, burst=20)
-        self.tally: Counter[str] = Counter()  #: events, gaps, resyncs, repairs, bad_events, exempt
+        self.tally: Counter[str] = Counter()  #: events, gaps, resyncs, repairs, bad_events, exempt, clock_steps
         self.unfit = 0  #: bans that the firewall was too full for
         self.check_wanted = threading.Event()  #: set when the firewall was not as we left it
         self._touched: set[Network] | None = None  #: what has changed since the check that is under way began
 
     @property
     def wanted(self) -> int:
-        """How many networks should be dropped, without those that must not be."""
+        """How many networks the firewall should drop; those that are exempt do not count."""
         return len(self._desired)
 
     @property
@@ -68,17 +68,17 @@ class Agent:
         return (stamp.epoch, stamp.rev) if stamp else ("", -1)
 
     def arm(self) -> None:
-        """Make chain, rules and sets stand. FirewallError when they cannot."""
+        """Make the chains, rules and sets that are missing. FirewallError when that fails."""
         made = [*self._firewall.install(), *self._firewall.enlarge()]
-        _log.info("firewall: %s", f"made {', '.join(made)}" if made else "everything stands already")
+        _log.info("firewall: %s", f"made {', '.join(made)}" if made else "everything is in place already")
 
     def resync(self, snapshot: Snapshot) -> None:
-        """Make the firewall agree with a whole ledger, by content. Errors of reading it leave all bans in place."""
+        """Make the firewall agree with a whole ledger, by content. When reading it fails, all bans stay."""
         with self._lock:
             now_ms, self._touched = monotonic_ms(), None
             self._learn(AllowList(list(snapshot.allowed), snapshot.time_ms, now_ms))
             trusted = self._position.trusts(snapshot.stamp, self._firewall.ledger())
-            # what an agent that has not yet read a ledger to its end knows of bans is less than its firewall does
+            # an agent that has not yet read a whole ledger knows of fewer bans than its firewall
             unknowing = self._position.stamp is None or not self._desired
             lost, exempt = self._desired.replace(snapshot.bans, now_ms, keep_lost=not trusted)
             if unknowing and not trusted:
@@ -87,7 +87,7 @@ class Agent:
                 _log.warning("this ledger is not the one we knew: %d bans that it lacks stay until they expire", lost)
             if exempt:
                 self._sparingly.warning(
-                    "exempt", "does not drop %d networks of the ledger: ignoreip, own addresses", exempt
+                    "exempt", "does not drop %d networks of the ledger, because they are exempt", exempt
                 )
             self._desired.forget_ended(monotonic_ms())
             self.unfit = self._change(plan(self._desired.ends, self._standing(), monotonic_ms))
@@ -99,7 +99,7 @@ class Agent:
         """Apply events in order, in one change of the firewall; False when a snapshot is needed."""
         with self._lock:
             before = self._position.stamp
-            changes: dict[Network, Ban | Unban] = {}  #: the last word on each network
+            changes: dict[Network, Ban | Unban] = {}  #: the last event about each network
             complete = True
             for data in events:
                 event = self._decoded(data)
@@ -117,12 +117,12 @@ class Agent:
             try:
                 self._apply(changes.values())
             except FirewallError:
-                self._position.stamp = before  # not applied: the snapshot after the repair will do it
+                self._position.stamp = before  # nothing was applied: the snapshot after the repair does it
                 raise
             return complete
 
     def check(self) -> None:
-        """Compare the firewall with what it should hold, by content, and mend it."""
+        """Compare the firewall with what it should hold, by content, and repair it."""
         self.check_wanted.clear()
         self._mend_rules()
         with self._lock:
@@ -130,7 +130,7 @@ class Agent:
                 return
             self._desired.forget_ended(monotonic_ms())
             touched = self._touched = set()
-        # Without the lock, which new bans need; what they touch meanwhile is no affair of this comparison.
+        # Without the lock, because new bans need it; what they change meanwhile is left out of the plan.
         change = plan(self._desired.ends, self._standing(), monotonic_ms)
         with self._lock:
             if self._touched is not touched:
@@ -142,8 +142,8 @@ class Agent:
             self._remember()
 
     def tend(self) -> Capacity:
-        """Look at the firewall from afar, every second: enlarge crowded sets, mend rules that look disturbed,
-        and ask for a check when bans are missing. A new ban may have to wait while a set grows.
+        """Look at the firewall's numbers, every second: enlarge sets that are nearly full, repair rules that look
+        disturbed, and ask for a check when bans are missing. A new ban may have to wait while a set grows.
         """
         try:
             capacity = self._firewall.capacity()
@@ -174,7 +174,7 @@ class Agent:
 
     def _wants(self, event: Ban | Unban) -> bool:
         if isinstance(event, Unban):
-            return not event.network.endswith("/0")  # which no set can hold, nor take out
+            return not event.network.endswith("/0")  # no set can hold that
         why = self._desired.ban(event.network, event.ttl_ms, monotonic_ms())
         if why:
             self.tally["exempt"] += 1
@@ -195,7 +195,7 @@ class Agent:
                 logging.INFO, "ban", "drops %s for %s, rule %s", ban.network, Milliseconds(ban.ttl_ms), ban.rule
             )
         for unban in unbans:
-            self._sparingly.say(logging.INFO, "unban", "drops %s no longer", unban.network)
+            self._sparingly.say(logging.INFO, "unban", "no longer drops %s", unban.network)
 
     def _mend_rules(self) -> None:
         for what in self._firewall.install():
@@ -203,17 +203,17 @@ class Agent:
             _log.warning("firewall: put back %s", what)
 
     def _lacks_bans(self) -> bool:
-        """Whether the firewall has fewer bans than it should, those near their end apart."""
+        """Whether the firewall has fewer bans than it should, without those that are about to end."""
         self._desired.forget_ended(monotonic_ms() + SLACK_MS)
         return self._position.stamp is not None and self._firewall.capacity().bans + self.unfit < len(self._desired)
 
     def _standing(self) -> Iterator[tuple[Network, int]]:
-        """What the firewall drops now, with the ms when each ends, as it is read."""
+        """What the firewall drops now, with the ms when each ends; read while it is used."""
         for network, left_ms in self._firewall.members():
             yield network, monotonic_ms() + left_ms
 
     def _report(self, change: Plan) -> None:
-        """Say that the firewall was not as we left it; bans that did not fit are missing through no fault of others."""
+        """Log that something else changed the firewall; that bans which did not fit are missing is no such change."""
         repairs = change.repairs - min(self.unfit, len(change.add))
         if repairs:
             self.tally["repairs"] += 1
@@ -231,7 +231,7 @@ class Agent:
             raise
 
     def _remember(self) -> None:
-        """Mark in the kernel which ledger it holds, as soon as it holds nothing else."""
+        """Note in the kernel which ledger it holds, as soon as it holds bans of no other."""
         epoch, _ = self.applied
         if epoch and not self._desired.orphans and self._firewall.ledger() != epoch:
             self._firewall.remember_ledger(epoch)

@@ -11,7 +11,7 @@ from shared.addresses import Network
 
 
 class Desired:
-    """Who is to be dropped, and until when.
+    """The networks that should be dropped, and until when.
 
     `orphans` are bans that the firewall holds and a new ledger does not know: they stay until they expire.
     """
@@ -31,7 +31,7 @@ class Desired:
         return self._ends
 
     def ban(self, network: Network, ttl_ms: int, now_ms: int) -> str:
-        """Drop the network for this long; returns why not when it must not be dropped."""
+        """Drop the network for this long. Returns "", or why it must not be dropped."""
         if why := self._exempt(network):
             return why
         self._ends[network] = now_ms + ttl_ms
@@ -44,10 +44,10 @@ class Desired:
         self.orphans.discard(network)
 
     def replace(self, bans: Iterable[tuple[Network, int]], now_ms: int, *, keep_lost: bool) -> tuple[int, int]:
-        """Take over a whole ledger, pairs of network and ms left; what it lacks goes, orphans apart.
+        """Take over a whole ledger, pairs of network and ms left; what it lacks is removed, except orphans.
 
         With `keep_lost` all that it lacks becomes an orphan. Returns how many bans the ledger lacks that stay for
-        this reason, and how many networks of it must not be dropped. When reading the ledger fails, nothing is let go.
+        this reason, and how many networks of it must not be dropped. When reading the ledger fails, no ban is removed.
         """
         before, self._ends = self._ends, {}
         exempt = 0
@@ -68,7 +68,7 @@ class Desired:
         return (len(self.orphans) if keep_lost else 0), exempt
 
     def keep(self, bans: Iterable[tuple[Network, int]]) -> int:
-        """Hold on to bans of a ledger that is lost, pairs of network and its end in ms, unless a newer one knows them.
+        """Keep bans of a ledger that is lost, pairs of network and its end in ms, unless a newer one knows them.
 
         Returns how many.
         """

@@ -1,7 +1,7 @@
-"""The thread that listens to the ledger: subscribe, confirm, snapshot, then events; begins anew at any doubt.
+"""The thread that listens to the ledger: subscribe, confirm, snapshot, then events; again from the start at any doubt.
 
-redis-py reconnects behind one's back, a frozen server still acknowledges bytes, and a demoted master stays silent, so
-the only sign of life that counts is a heartbeat.
+redis-py reconnects without telling us, a frozen server still acknowledges bytes, and a demoted master stays silent: a
+heartbeat is the only proof that the ledger is alive.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from shared.logs import Sparingly
 from shared.settings import Settings
 from shared.store import ASK_EVERY_S, Store, Subscription, connect
 
-#: Heartbeats come every two seconds; after this long without one the connection is not believed any more, s.
+#: Heartbeats come every two seconds; after this long without one the connection is given up, s.
 SILENCE_S = 6.0
 
-#: Events that come after so long a silence have lain somewhere, and their bans are shorter by now than they say, s.
+#: Events after this long a silence were held up on the way, s: their bans have less time left than they say.
 LATE_S = 4.0
 
 #: Longest wait for an answer, s. A page of a snapshot takes some milliseconds.
 _ANSWER_S = 2.0
 
-#: Longest rest between two tries, s; each is drawn at random below its limit, so that RPs do not come in step.
+#: Longest pause between two tries, s; each is a random part of its limit, so that RPs do not all come at once.
 _LONGEST_REST_S = 3.0
 
-#: Events applied in one change of the firewall at most.
+#: Most events that one change of the firewall applies.
 _BATCH = 1_000
 
 _log = logging.getLogger("pinban.enforcer")
@@ -48,7 +48,7 @@ class Follower(threading.Thread):
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
         self._rest_s = 0.0
-        self.resync_wanted = threading.Event()  #: set when the ledger's clock is not what it was
+        self.resync_wanted = threading.Event()  #: set when Redis' clock was set
         self.moved_at = time.monotonic()  #: when the loop last came round, s
         self.heard_at: float | None = None  #: when the last message came, s of the monotonic clock
         self.trouble = "not connected yet"  #: why we do not follow now, or ""
@@ -58,7 +58,7 @@ class Follower(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        """Follow; after any failure rest and begin anew with a snapshot."""
+        """Follow; after any failure pause, and start again with a snapshot."""
         be_quick()
         while not self._stopping.is_set():
             self.moved_at = time.monotonic()
@@ -68,9 +68,9 @@ class Follower(threading.Thread):
                 self.trouble = str(error)
                 self._sparingly.warning("store", "%s; standing bans stay, trying again", error)
                 self._mend(error)
-            except Exception:  # noqa: BLE001  whatever it was, a snapshot mends it
-                self.trouble = "an error of ours, see the log"
-                _log.exception("begins anew after an error of ours")
+            except Exception:  # noqa: BLE001  whatever it was, a snapshot repairs it
+                self.trouble = "a bug in pinban; see the enforcer's log"
+                _log.exception("starts again with a snapshot after a bug in pinban")
             self._rest_s = random.uniform(0.1, min(max(2 * self._rest_s, 0.4), _LONGEST_REST_S))  # noqa: S311
             self._stopping.wait(self._rest_s)
 
@@ -102,13 +102,15 @@ class Follower(threading.Thread):
                 if time.monotonic() - asked_at > ASK_EVERY_S:
                     asked_at = time.monotonic()
                     if reason := channel.left_behind():
-                        raise StoreError(f"the server that it follows was left behind: {reason}")
+                        raise StoreError(f"subscribed to a server that is not the master: {reason}")
 
     def _resync(self, store: Store) -> None:
         snapshot = read_snapshot(store)
         self._agent.resync(snapshot)
         if snapshot.unreadable:
-            self._sparingly.warning("member", "left out %d members that are no network", snapshot.unreadable)
+            self._sparingly.warning(
+                "member", "left out %d bans that are no network; see pinban status", snapshot.unreadable
+            )
         if self.trouble:
             _log.info("follows the ledger, epoch %s revision %d, %d bans",
                       snapshot.stamp.epoch or "(none yet)", snapshot.stamp.rev, self._agent.wanted)  # fmt: skip
@@ -117,7 +119,7 @@ class Follower(threading.Thread):
         self._rest_s = 0.0
 
     def _events(self, channel: Subscription) -> list[bytes]:
-        """What has arrived, after waiting for it for a moment."""
+        """The events that have arrived; waits half a second for the first."""
         self.moved_at = time.monotonic()
         events: list[bytes] = []
         message = channel.next(0.5)
@@ -129,14 +131,14 @@ class Follower(threading.Thread):
                 events.append(data)
             if len(events) >= _BATCH or not channel.waiting():
                 break
-            message = channel.next(_ANSWER_S)  # without patience, half a message would be a TimeoutError
+            message = channel.next(_ANSWER_S)  # with no wait, half a message would be a TimeoutError
         if any(_is_ours(data) for data in events):
             self.heard_at = time.monotonic()
         return events
 
 
 def _is_ours(data: bytes) -> bool:
-    """Whether this is a sign of life: garbage on the channel is none."""
+    """Whether pinban sent this: garbage on the channel is no sign of life."""
     try:
         decode(data)
     except DecodeError:

@@ -37,7 +37,7 @@ from shared.host import CAP_NET_ADMIN, CAP_NET_RAW, keep_only
 from shared.settings import Settings, load
 from shared.store import check_secrets
 
-#: A thread that has not come round for this long is stuck, s; a lock of the tables is waited for twice 20 s.
+#: A thread that began no new turn for this long is stuck, s; waiting for the lock of the tables takes up to 40 s.
 STUCK_S = 90.0
 
 _log = logging.getLogger("pinban.enforcer")
@@ -75,8 +75,8 @@ def run(settings: Settings, firewall: Firewall, why: str, alive: Path | None = N
     """Arm the firewall, follow the ledger, end at a signal. FirewallError when the firewall cannot be armed.
 
     `why` says why this backend. `alive` is written every second while the kernel answers, once it holds a ledger; its
-    content is the id of the network namespace. A health check looks at its age, and an nginx in a namespace that is
-    new can wait for it. Redis may be away.
+    content is the id of the network namespace. A health check looks at its age, and an nginx in a new namespace can
+    wait for it. Redis may be away.
     """
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread, so that they wait for us alone
@@ -118,8 +118,8 @@ def run(settings: Settings, firewall: Firewall, why: str, alive: Path | None = N
 
 
 def _await(signals: set[signal.Signals], asked: threading.Event) -> None:
-    """Tell when one of the signals came. Not by sigtimedwait, whose time may end while we are frozen (SIGSTOP): then
-    Python 3.11 returns a signal that nobody sent.
+    """Set `asked` when one of the signals comes. Not with sigtimedwait: when its time ends while we are frozen
+    (SIGSTOP), Python 3.11 returns a signal that nobody sent.
     """
     signal.sigwait(signals)
     asked.set()
@@ -151,7 +151,7 @@ def open_firewall(settings: Settings, backend: str) -> Firewall:
 
 
 def with_traces(settings: Settings) -> list[str]:
-    """The backends of which something stands in this kernel, whatever the settings say."""
+    """The backends that have something in this kernel, whatever the settings say."""
     prefix = settings.enforcer.prefix
     return ["iptables"] * iptables_traces(prefix) + ["nftables"] * nftables_traces(prefix)
 
@@ -167,7 +167,7 @@ def replace_others(settings: Settings, firewall: Firewall) -> None:
 
 
 def disarm(settings: Settings, backend: str) -> None:
-    """Remove what any backend left. The chosen one looks itself: more may be left than its traces show."""
+    """Remove what any backend left. The chosen one is asked in any case: its traces may not show all of it."""
     for each in sorted({backend, *(with_traces(settings) if backend != "dry-run" else ())}):
         open_firewall(settings, each).disarm()
     _log.info("disarmed: no rule and no set of pinban is left")

@@ -1,4 +1,4 @@
-"""The thread that keeps house: the node's hash every second, the firewall's check every half minute or at a sign."""
+"""The thread that runs once a second: writes the node's hash, checks the firewall every 30 s or when it looks wrong."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _EVERY_S = 1.0
 #: How often the firewall is compared with the ledger, s.
 _CHECK_EVERY_S = 30.0
 
-#: After a check, no other for so many times as long as it took: whoever edits the firewall without pause, or holds a
-#: million bans there, does not keep us busy.
+#: After a check no other follows for this many times as long as it took: neither constant edits of the firewall nor a
+#: million bans in it must keep us busy.
 _REST = 5
 
 _log = logging.getLogger("pinban.enforcer")
@@ -45,7 +45,7 @@ class Maintenance(threading.Thread):
         probes: Probes,
         alive: Path | None = None,
     ) -> None:
-        """`why` tells how the backend came to be the one; `alive` is a file to write every second, see main."""
+        """`why` says why this backend was chosen; `alive` is a file to write every second, see main."""
         super().__init__(name="maintenance", daemon=True)
         self._settings = settings
         self._agent = agent
@@ -65,7 +65,7 @@ class Maintenance(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        """Keep house."""
+        """Check and report until told to stop."""
         checked_at, took_s = time.monotonic(), 0.0
         while not self._stopping.is_set():
             self.moved_at = time.monotonic()
@@ -83,9 +83,9 @@ class Maintenance(threading.Thread):
             except FirewallError as error:
                 self._sparingly.warning("firewall", "%s", error)
             except StoreError:
-                pass  # the follower says it
-            except Exception:  # noqa: BLE001  one bug must not end the watch
-                _log.exception("could not keep house")
+                pass  # the follower logs it
+            except Exception:  # noqa: BLE001  one bug must not end this thread
+                _log.exception("maintenance failed: a bug in pinban")
             self._stopping.wait(_EVERY_S)
 
     def _look(self) -> tuple[Capacity, str]:
@@ -101,7 +101,7 @@ class Maintenance(threading.Thread):
         return capacity, "; ".join(filter(None, found))
 
     def _show_life(self) -> None:
-        """The kernel has answered: say so once it holds a ledger, and which network namespace it was asked about."""
+        """Write the file of --alive, since the kernel has answered; not before it holds a ledger."""
         if self._alive is None or self._agent.applied[1] < 0:
             return
         try:
@@ -138,10 +138,10 @@ class Maintenance(threading.Thread):
         if not self._writer.write(fields):
             self._sparingly.warning(
                 "name",
-                "another daemon calls itself %s too; set enforcer.node on one of them",
+                "another daemon has the name %s too; change enforcer.node on one of them",
                 self._settings.enforcer.node,
             )
         if step := self._writer.stepped():
             self._agent.tally["clock_steps"] += 1
             self._follower.resync_wanted.set()
-            _log.warning("Redis' clock was set by %+.1f s, or this host slept; reads the ledger anew", step / 1_000)
+            _log.warning("Redis' clock was set by %+.1f s, or this host slept; reads the ledger again", step / 1_000)

@@ -22,7 +22,7 @@ class Position:
         self.stamp: Stamp | None = None  #: None until the first snapshot
 
     def step(self, event: Event) -> Step:
-        """What an event asks for; APPLY is to be followed by `moved`."""
+        """What to do with an event; after APPLY, call `moved`."""
         if self.stamp is None or event.stamp.epoch != self.stamp.epoch:
             return Step.RESYNC
         ahead = event.stamp.rev - self.stamp.rev
@@ -42,8 +42,8 @@ class Position:
         """Whether what a snapshot lacks was unbanned, and not lost.
 
         A ledger that is new to us, or older than what we have seen of it, has lost bans rather than ended them: an
-        empty Redis, a replica that lagged behind. `kernel_epoch` is what the firewall was last made to agree with,
-        and tells the same after a restart of the agent.
+        empty Redis, a replica that lagged behind. `kernel_epoch` is the epoch that the firewall last agreed with; it
+        decides after a restart of the agent.
         """
         if self.stamp is None:
             return kernel_epoch == snapshot.epoch

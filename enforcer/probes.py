@@ -1,6 +1,6 @@
-"""The thread that sends numbered probes through this RP's own nginx, so that a log that gets lost is missed.
+"""The thread that sends numbered probes through this RP's own nginx, so that lost log lines are noticed.
 
-It asks nginx and counts the answers; whether the lines arrive is for the receiver to see. Never touches the firewall.
+It asks nginx and counts the answers; the receiver sees whether the lines arrive. It never touches the firewall.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from shared.settings import Settings
 #: Longest wait for nginx, s. It answers from its configuration, in a millisecond.
 _ANSWER_S = 2.0
 
-#: Between two probes on one connection, s: the receiver's host has then refused the first one's line if it does so.
+#: Between two probes on one connection, s: by then a host without a receiver has refused the first one's line.
 _BETWEEN_S = 0.05
 
-#: Rounds in a row without an answer that are a trouble: fewer are nginx starting anew.
+#: Rounds in a row without an answer that are a fault: fewer may be a restart of nginx.
 _PATIENCE = 3
 
 _log = logging.getLogger("pinban.enforcer")
 
 
 class Probes(threading.Thread):
-    """Asks until told to stop; at once at an end when enforcer.probe_url is empty."""
+    """Asks until told to stop; ends at once when enforcer.probe_url is empty."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(name="probes", daemon=True)
@@ -39,8 +39,8 @@ class Probes(threading.Thread):
         self.every_ms = int(settings.enforcer.probe_every)
         self.instance = secrets.token_hex(4)  #: tells this start of the enforcer from all others
         self.clock = RedisClock()
-        self.sent = 0 if self._url else -1  #: the last number that nginx answered; -1: nobody is asked
-        self.trouble = ""  #: why nginx does not answer, once that lasts
+        self.sent = 0 if self._url else -1  #: the last number that nginx answered; -1: no probes
+        self.trouble = ""  #: why nginx does not answer, after _PATIENCE rounds
 
     def stop(self) -> None:
         """End the loop."""

@@ -1,4 +1,4 @@
-"""Deciding what the firewall must change. Pure: no socket, no Redis; what the time is, is handed in."""
+"""Decides what the firewall must change. Pure: no socket, no Redis; the clock is an argument."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from shared.addresses import Network
 
-#: The kernel counts timeouts in whole seconds, and reading a set takes time: a smaller difference is none, ms.
+#: The kernel counts timeouts in whole seconds, and reading a set takes time: a smaller difference does not matter, ms.
 SLACK_MS = 3_000
 
 #: The longest timeout that a set's element can have: 2,147,483 s, in ms (ipset(8), SET TYPES, timeout).
 LONGEST_TIMEOUT_MS = 2_147_483_000
 
-#: A ban that is longer than the kernel can count is made long again when this is left of its timeout, ms.
+#: A ban that is longer than the kernel can count gets the longest timeout again when this much is left of it, ms.
 RENEW_MS = LONGEST_TIMEOUT_MS // 2
 
 
@@ -23,7 +23,7 @@ class Plan:
 
     add: Mapping[Network, int]  #: network -> its milliseconds left
     remove: frozenset[Network]
-    renewals: int = 0  #: how many of `add` stand as they should, and are only made as long as the kernel can count
+    renewals: int = 0  #: how many of `add` are not wrong, and only get the longest timeout again
 
     def __bool__(self) -> bool:
         return bool(self.add or self.remove)
@@ -34,7 +34,7 @@ class Plan:
         return len(self.add) + len(self.remove) - self.renewals
 
     def without(self, networks: Set[Network]) -> Plan:
-        """The same change, but for these networks."""
+        """The same change without these networks."""
         if not networks:
             return self
         add = {network: left_ms for network, left_ms in self.add.items() if network not in networks}
@@ -42,7 +42,7 @@ class Plan:
 
 
 def zero() -> int:
-    """The clock of those who compare what is left, rather than when it ends."""
+    """The clock for comparing times left instead of ends."""
     return 0
 
 

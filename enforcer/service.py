@@ -1,4 +1,4 @@
-"""Telling systemd how we are: ready, well, stopping (sd_notify(3)). Silent where nobody listens."""
+"""Tells systemd how we are: ready, well, stopping (sd_notify(3)). Does nothing where nobody listens."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import os
 import socket
 from collections.abc import MutableMapping
 
-#: How often the status is told when nobody watches, s.
+#: How often the status is told when systemd does not watch us, s.
 _STATUS_EVERY_S = 10.0
 
 
 class Service:
-    """The socket that systemd gave us. What it does not hear does not matter to us."""
+    """The socket that systemd gave us. When a message cannot be sent, nothing else happens."""
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
-        """Takes what is for us out of the environment: whatever we start must not speak in our name."""
+        """Takes these variables out of the environment: what we start must not speak in our name."""
         self._address = environment.pop("NOTIFY_SOCKET", "")
         watched_us = int(environment.pop("WATCHDOG_USEC", None) or 0)
         environment.pop("WATCHDOG_PID", None)
-        #: How often to tell, s: three times within the time after which systemd would start us anew.
+        #: How often to tell, s: three times within the time after which systemd would restart us.
         self.every_s = min(watched_us / 3_000_000, _STATUS_EVERY_S) if watched_us else _STATUS_EVERY_S
 
     def tell(self, status: str, *signs: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading the ledger in Redis: a snapshot to follow on from. Writes nothing.
+"""Reads the ledger in Redis: a snapshot, which events then continue. Writes nothing.
 
 A ledger of up to PAGE bans is read in one MULTI. A longer one is read in pages of its ZSET by score, each with its
 revision: docs/adr/0009-a-snapshot-in-pages.md says why nothing is lost between two pages.
@@ -80,7 +80,7 @@ def _read(store: Store, start: int | str, most: int, *, first: bool = False) -> 
     try:
         return store.whole(commands)
     except StoreFullError:
-        # A full Redis grants no MULTI, not even to read. The revision is read first: what changes after it is an event,
+        # A full Redis refuses MULTI, even to read. The revision is read first: what changes after it is an event,
         # and to apply it once more does no harm. Only a change of the whole ledger would.
         *found, epoch = store.together([*commands, ("GET", keys.epoch)])
         if epoch != found[0]:

@@ -1,3 +1,3 @@
 """Syslog datagrams in -> spool -> class -> count in Redis -> ban. Only the receiver counts;
-`pinban unban` and `pinban allow` make it forget.
+`pinban unban` and `pinban allow` delete counts.
 """

@@ -22,23 +22,23 @@ from shared.store import HASTY_S, connect
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The threads of a worker."""
+    """The parts of a worker; all but the sorter are threads."""
 
     names: threading.Thread  #: looks up the DNS names of ignoreip
-    sorter: Sorter  #: the intake's; no thread
+    sorter: Sorter  #: used by the intake
     counter: Counter
     intake: Intake
     maintenance: Maintenance
-    mailer: Mailer | None  #: where mail is set up
+    mailer: Mailer | None  #: None when mail.to is empty
 
     def start(self) -> None:
-        """Start them all."""
+        """Start all threads."""
         for thread in (self.names, self.counter, self.intake, self.maintenance, self.mailer):
             if thread is not None:
                 thread.start()
 
     def finish(self, within_s: float) -> None:
-        """Stop taking in, count what was taken in if that can be done in time, and end."""
+        """Stop reading datagrams, count what was read for at most `within_s`, and end."""
         self.intake.stop()
         self.maintenance.stop()
         if self.mailer is not None:
@@ -46,14 +46,14 @@ class Parts:
         self.counter.finish(within_s)
 
     def moving(self, within_s: float) -> bool:
-        """Whether the threads that matter are alive, and those between a line and its ban came round so lately."""
+        """Whether intake, counter and maintenance live, and intake and counter began a new turn within `within_s`."""
         now = time.monotonic()
         alive = all(thread.is_alive() for thread in (self.intake, self.counter, self.maintenance))
         return alive and all(now - thread.moved_at < within_s for thread in (self.intake, self.counter))
 
 
 def assemble(inherited: Inherited) -> Parts:
-    """The parts of one worker; they connect at their first command. SettingsError for a redis.url that is none."""
+    """The parts of one worker; they connect at their first command. SettingsError when redis.url is no URL of Redis."""
     settings, node = inherited.settings, inherited.settings.receiver.node
     names = names_of(settings)
     exempt = Exemptions(settings, names)

@@ -1,6 +1,7 @@
-"""The thread that takes failures from the queue, counts them in Redis and bans who reached a limit. No policy: verdict.
+"""The thread that takes failures from the queue, counts them in Redis and bans addresses that reach a limit.
 
-Redis away costs nothing but time: failures stay in the spool until they are counted or too old to count.
+The policy is in receiver/verdict.py. While Redis is away failures wait in the spool; only those that get too old to
+count, or for which the queue has no place, are lost.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from shared.store import Store
 #: Failures counted in one round trip at most.
 _BATCH = 512
 
-#: Longest rest after Redis failed, s; the first rests are shorter, and each is drawn at random below its limit.
+#: Longest pause after Redis failed, s. The first pauses are shorter, and each is a random part of its limit.
 _LONGEST_REST_S = 1.0
 
 _log = logging.getLogger("pinban.receiver")
 
 
 class Counter(threading.Thread):
-    """Empties the slots that it is given; `more` wakes it."""
+    """Counts the failures in the slots that it is given; `more` wakes it."""
 
     def __init__(self, settings: Settings, spool: Spool, store: Store) -> None:
         super().__init__(name="counter", daemon=True)
@@ -50,7 +51,7 @@ class Counter(threading.Thread):
         self._deadline: float | None = None
         self._slots: list[Slot] = []
         self._own: Slot | None = None
-        self._unnoted: list[Failure] = []  #: for the rooms, when nothing urgent is left
+        self._unnoted: list[Failure] = []  #: to be noted for their rooms, once no failure waits
         self._bans = 0  #: made since the last batch was settled
         self._rest_s = 0.0
         self._sparingly = Sparingly(_log, burst=20)
@@ -58,7 +59,7 @@ class Counter(threading.Thread):
         self.moved_at = time.monotonic()  #: when the loop last came round, s
 
     def adopt(self, slot: Slot, *, own: bool = False) -> None:
-        """Empty this slot too: our own, or one whose worker is gone; the latter is released when it is empty."""
+        """Count the failures of this slot too. It is this worker's `own`, or a dead worker's: released when empty."""
         with self._wake:
             self._slots.append(slot)
             if own:
@@ -66,12 +67,12 @@ class Counter(threading.Thread):
         self.more()
 
     def claim(self, slot: Slot) -> bool:
-        """Make a slot this process's own, to be adopted; False when another lives in it, or we empty it already."""
+        """Lock a slot, to `adopt` it; False when another process has it, or when this thread counts it already."""
         with self._wake:
             return slot not in self._slots and self._spool.claim(slot)
 
     def learn_hot(self, rooms: frozenset[str]) -> None:
-        """These rooms are hot now, by Redis; may be called by another thread."""
+        """Replace the rooms that are hot by what Redis says now; may be called by another thread."""
         self.rooms.hot = rooms
 
     def more(self) -> None:
@@ -81,7 +82,7 @@ class Counter(threading.Thread):
             self._wake.notify()
 
     def finish(self, within_s: float) -> None:
-        """Count what is queued if that can be done in time, then end; what is left stays for another worker."""
+        """Count what is queued for at most `within_s`, then end; another worker counts what is left."""
         with self._wake:
             self._deadline = time.monotonic() + within_s
             self._wake.notify()
@@ -141,7 +142,7 @@ class Counter(threading.Thread):
         return True
 
     def _told_bans(self) -> int:
-        """The bans to tell the spool of: also those of a batch in which Redis failed later, for they stand."""
+        """The bans made since the last call, for the spool; those of a batch in which Redis failed later count too."""
         bans, self._bans = self._bans, 0
         return bans
 
@@ -155,7 +156,7 @@ class Counter(threading.Thread):
             if joined.joined:
                 self._counters.forgive(joined, self._limits.forgive_on_join)
         self._unnoted += failures
-        for each in counted:  # after the bans, which are in a hurry
+        for each in counted:  # after the bans, which must not wait for the log
             if not each.rule.endswith(LONG):
                 rule = self._rules[each.rule]
                 rooms = _rooms(failures, each.network)
@@ -169,7 +170,7 @@ class Counter(threading.Thread):
             return
         try:
             self.rooms.note(self._unnoted, time.monotonic_ns() // 1_000_000)
-        except StoreError as error:  # the addresses count all the same
+        except StoreError as error:  # the failures of the addresses are counted already
             self._seldom.warning("rooms", "%s; wrong PINs are missing from their rooms", error)
         self._unnoted = []
 
@@ -177,13 +178,13 @@ class Counter(threading.Thread):
         broken = broken_rule(counted, self._counters.rule(counted.rule), hot, self._limits.hot_maxretry)
         if broken is None:
             return
-        self.moved_at = time.monotonic()  # many bans at once by a slow Redis take long, and are no standstill
+        self.moved_at = time.monotonic()  # many bans in a slow Redis take long, but nothing is stuck
         verdict = decide(counted, broken, self._rules, self._circumstances(counted), random.random())  # noqa: S311
         if verdict is not None:
             self._ban(verdict)
 
     def _circumstances(self, counted: Counted) -> Circumstances:
-        """What Redis knows of the address, no more than its rule needs. The intake learns of the allow-list later."""
+        """What Redis knows of the address; only what its rule needs. The intake's allow-list may be a second old."""
         rule = self._counters.rule(counted.rule)
         if self._ledger.is_allowed(counted.network):
             return Circumstances(allowed=True)

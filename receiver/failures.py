@@ -17,7 +17,7 @@ LONGEST_EVIDENCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One line that counts."""
+    """One line that a rule counts."""
 
     network: Network
     rule: str
@@ -25,20 +25,20 @@ class Failure:
     rp: str  #: who sent the line: its address, or "local"
     alias: str  #: the conference that was tried
     received_ms: int  #: by the host's monotonic clock, which all workers share
-    joined: bool = False  #: no failure but a right PIN, which may take some back
+    joined: bool = False  #: not a failure: a right PIN, which may take back failures
 
     @property
     def evidence(self) -> str:
-        """Where it happened, for people: RP and conference, without white space."""
+        """RP and alias, for people, with one space between them; neither has one in it after `unpack`."""
         return f"{self.rp} {self.alias}"
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Where an address stands under a rule, in one of its windows."""
+    """How many failures an address has in one window of a rule."""
 
     network: Network
-    rule: str  #: or the rule's second window
+    rule: str  #: with LONG behind it for the rule's long window
     count: int  #: failures in the window, at most the rule's maxretry
     evidence: tuple[str, ...] = ()  #: at the limit: each failure as "id rp alias ms", ms of Redis TIME
 
@@ -65,5 +65,5 @@ def unpack(data: bytes) -> Failure:
 
 
 def _word(text: str, longest: int) -> str:
-    """Printable, without spaces and braces: it is shown in terminals, between spaces, and in a key's hash tag."""
+    """Printable, without spaces and braces: for terminals, between spaces, and within a key's hash tag."""
     return "".join(c if c.isprintable() and c not in " {}" else "_" for c in text[:longest])

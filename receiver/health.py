@@ -11,7 +11,7 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class Health:
-    """The WSGI application (PEP 3333). Needs nothing that can be missing."""
+    """The WSGI application (PEP 3333). It opens no file and no connection, so it can always answer."""
 
     def __init__(self) -> None:
         self.maintenance: Maintenance | None = None  #: of this worker, once it runs

@@ -1,4 +1,4 @@
-"""What the arbiter makes once and every worker inherits: sockets and spool, beside the settings of the day."""
+"""What the arbiter makes once and every worker inherits: sockets and spool; and the settings and rules now in force."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from receiver.sockets import open_sockets
 from receiver.spool import Spool
 from shared.settings import Settings
 
-#: Enough for two generations of the most workers there may be, beside each other during a reload, and for slots that
-#: dead ones left to be emptied. Memory is taken only by slots in use, 20 KiB idle and up to 12 MiB in a flood.
+#: During a reload old and new workers run beside each other: enough for twice the most workers, and for slots that dead
+#: workers left. Only slots in use take memory: 20 KiB when idle, up to 12 MiB in a flood.
 _SLOTS = 40
 
 
 @dataclass(slots=True)
 class Inherited:
-    """Shared by all workers of a receiver. Settings and rules change at a reload, the rest never does."""
+    """Shared by all workers of a receiver. A reload replaces settings and rules; the rest never changes."""
 
     settings: Settings
     rulebook: Rulebook
@@ -26,5 +26,5 @@ class Inherited:
 
 
 def open_inherited(settings: Settings) -> Inherited:
-    """Bind the sockets and lay out the spool; SettingsError when an address is taken."""
+    """Bind the sockets and make the spool; SettingsError when a socket cannot be bound."""
     return Inherited(settings, Rulebook(settings), open_sockets(settings.receiver), Spool(_SLOTS))

@@ -1,6 +1,7 @@
-"""The thread that reads the datagram sockets and sorts what arrives. Never speaks to Redis, never waits for it.
+"""The thread that reads the datagram sockets and sorts what arrives. It never speaks to Redis, nor waits for it.
 
-Every datagram ends in exactly one outcome of receiver.spool.INTAKE; a line that counts goes on to the queue.
+Every datagram gets exactly one outcome of INTAKE in receiver/spool/slots.py; a line that counts goes into the queue.
+The thread also adopts the slots of dead workers.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from shared.logs import Sparingly
 from shared.probe import Probe
 from shared.settings import Settings
 
-#: How often the sockets are looked at although nothing woke us: another worker may have slept on its wake-up, s.
+#: How often the sockets are read although nothing woke us, s: the one worker that the kernel woke may be stuck.
 _GLANCE_S = 0.2
 
 #: How often to look for slots of workers that are gone, s.
 _ADOPT_EVERY_S = 1.0
 
-#: Batches read from one socket before the next has its turn.
+#: Batches read from one socket before the next socket has its turn.
 _ROUNDS = 8
 
-#: Senders remembered; forged ones must not fill the memory.
+#: Most senders remembered: forged ones must not fill the memory.
 _SENDERS = 1_024
 
 _log = logging.getLogger("pinban.receiver")
 
 
 def _no_matter(_: Probe) -> None:
-    """For those who sort and keep no watch over the log's way."""
+    """For a sorter whose caller does not note probes."""
 
 
 class Sorter:
@@ -49,7 +50,7 @@ class Sorter:
     def __init__(
         self, settings: Settings, rulebook: Rulebook, exempt: Exemptions, note: Callable[[Probe], None] = _no_matter
     ) -> None:
-        """`exempt` is asked by the thread that sorts, and by no other; `note` is told of each probe."""
+        """Only the thread that sorts calls `exempt`; `note` is called with each probe."""
         self._note = note
         self._rulebook = rulebook
         self._trusted = NetworkSet(settings.receiver.senders)
@@ -59,7 +60,7 @@ class Sorter:
         self._sparingly = Sparingly(_log)
 
     def sort(self, slot: Slot) -> int:
-        """Deal with everything in the slot's receive buffer; how many failures that made."""
+        """Sort and commit all datagrams in the slot's receive buffer; returns how many failures they made."""
         tally: dict[str, int] = {}
         failures: list[bytes] = []
         for id_, name, data in slot.datagrams():
@@ -74,7 +75,9 @@ class Sorter:
     def _outcome(self, id_: str, name: bytes, data: bytes | None) -> tuple[str, Failure | None]:
         sender, trusted = self._senders.get(name) or self._sender(name)
         if not trusted:
-            self._sparingly.warning("refused", "refused a datagram of %s, which is not in receiver.senders", sender)
+            self._sparingly.warning(
+                "refused", "refused a datagram of %s; if it is an RP, add it to receiver.senders", sender
+            )
             return "refused", None
         if data is not None and self._rulebook.cannot_matter(data):
             return Class.OTHER, None
@@ -95,7 +98,7 @@ class Sorter:
         )
 
     def _read(self, data: bytes | None) -> tuple[Line, str | None]:
-        if data is None:  # longer than any line of ours
+        if data is None:  # it was cut short: no line of ours is so long
             return Line(Class.MALFORMED), None
         reading = self._rulebook.read(data)
         return reading.line, reading.rule
@@ -105,7 +108,7 @@ class Sorter:
         try:
             sender = "local" if address is None else str(parse_network(address))
             known = sender, address is None or self._trusted.overlaps(parse_network(sender))
-        except AddressError:  # a zone id cannot come from a sockaddr, but no sender may end this thread
+        except AddressError:  # a sockaddr has no zone id; but no sender may end this thread
             known = str(address), False
         if len(self._senders) >= _SENDERS:
             self._senders.clear()
@@ -114,7 +117,7 @@ class Sorter:
 
 
 class Intake(threading.Thread):
-    """Reads the sockets until told to stop, then leaves what is queued in them to the next worker."""
+    """Reads the sockets until told to stop; what they still hold then is for the next worker."""
 
     def __init__(self, sockets: Sequence[socket], spool: Spool, sorter: Sorter, counter: Counter) -> None:
         super().__init__(name="intake", daemon=True)
@@ -167,22 +170,22 @@ class Intake(threading.Thread):
         return False
 
     def _yield_in_a_flood(self, flooded: bool) -> None:
-        """In a flood this thread works all the time, and must not keep Redis from a processor."""
+        """Give up real-time priority in a flood, in which this thread never rests: Redis needs a processor too."""
         if flooded != self._flooded:
             self._flooded = flooded
             (be_ordinary if flooded else be_quick)()
 
     def _adopt(self, own: Slot) -> None:
-        """Take over slots whose worker is gone with work left in them."""
+        """Take over the slots of dead workers that still have work in them."""
         for slot in self._spool.slots:
             if slot is own or not slot.left_over() or not self._counter.claim(slot):
                 continue
-            _log.info("finishing what a worker left: %d failures wait", slot.waiting)
+            _log.info("takes over from a worker that ended: %d failures wait", slot.waiting)
             recover(slot, self._sorter)
             self._counter.adopt(slot)
 
     def _claimed(self) -> Slot | None:
-        """A slot without an owner, its receive buffer emptied; waits while a reload has all slots in use."""
+        """A free slot, its receive buffer sorted. Waits while all slots are in use; None when told to stop."""
         while not self._stopping.is_set():
             for slot in self._spool.slots:
                 if self._spool.claim(slot):
@@ -194,10 +197,10 @@ class Intake(threading.Thread):
 
 
 def recover(slot: Slot, sorter: Sorter) -> None:
-    """Deal with the receive buffer of a worker that is gone; a batch that nobody survives is given up and counted."""
+    """Sort the receive buffer that a dead worker left; a batch on which workers die is given up, and counted so."""
     left = sum(1 for _ in slot.datagrams())
     if left and not slot.attempt():
-        _log.error("gave up %d datagrams over which workers died", left)
+        _log.error("gave up %d datagrams: worker after worker died while it read them", left)
         slot.commit({"received": left, "abandoned": left}, ())
     else:
         sorter.sort(slot)

@@ -23,7 +23,7 @@ from shared.store import check_secrets
 #: Threads that answer HTTP in each worker; a slow client occupies one for as long as it likes.
 _HTTP_THREADS = 4
 
-#: Where a worker's sign of life lies: in memory, so that it need not wait for a disk.
+#: Where gunicorn keeps the file that shows that a worker lives: in memory, so that no disk delays it.
 _MEMORY = "/dev/shm"  # noqa: S108
 
 _log = logging.getLogger("pinban.receiver")
@@ -40,11 +40,11 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
         super().__init__()
 
     def load(self) -> Health:
-        """The WSGI application. Needs nothing that can be missing: a worker that cannot boot ends the service."""
+        """The WSGI application. It must always load: a worker that cannot boot ends the service."""
         return self.health
 
     def load_config(self) -> None:
-        """gunicorn's settings, at the start and at each SIGHUP; a bad file then changes nothing."""
+        """Set gunicorn's settings, at the start and at each SIGHUP; at a SIGHUP a bad file changes nothing."""
         if self._loaded:
             self._reload()
         self._loaded = True
@@ -79,13 +79,13 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
             before.receiver.listen,
             before.receiver.receive_buffer,
         ):
-            _log.warning("receiver.listen and receiver.receive_buffer change at a restart, not at a reload")
+            _log.warning("receiver.listen and receiver.receive_buffer stay as they were; a restart changes them")
         self.inherited.settings, self.inherited.rulebook = after, rulebook
         _log.info("settings reloaded")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the receiver until SIGTERM. SIGHUP reloads the settings, losing nothing."""
+    """Run the receiver until SIGTERM. SIGHUP reloads the settings and loses nothing."""
     parser = argparse.ArgumentParser(prog="pinban-receiver", description="Count failed PIN entries from nginx's log.")
     parser.add_argument("-c", "--config", metavar="FILE", help="settings, a TOML file")
     options = parser.parse_args(arguments)
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_secrets(settings)
         inherited = open_inherited(settings)
         keep_only(())  # the sockets are ours already
-        check_free(settings.receiver.http)  # as gunicorn will bind it: without any right of root
+        check_free(settings.receiver.http)  # now, because gunicorn will bind it without rights of root too
     except SettingsError as error:
         print(f"pinban-receiver: {error}", file=sys.stderr)
         return 2
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def announce(settings: Settings) -> None:
-    """Say where we listen."""
+    """Log where the receiver listens."""
     receiver = settings.receiver
     _log.info("listening on %s for %s; health on http://%s", ", ".join(receiver.listen), ", ".join(receiver.senders),
               receiver.http)  # fmt: skip

@@ -1,6 +1,6 @@
-"""The once-a-second thread: the heartbeat, the node's hash, what people wrote into Redis, what goes wrong.
+"""The thread that runs once a second: heartbeat, node's hash, allow-list and hot rooms, probes, and what is wrong.
 
-It knows no other thread. What it learns it hands to whom the assembly names; what it tells is read from the spool.
+It knows no other thread. What it reads it passes to the functions in Learn; the numbers it reports are the spool's.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from shared.store import Store, losses, read_memory
 
 _EVERY_S = 1.0
 
-#: How often Redis is asked what may cost bans, and searched for nodes that its index lacks, s.
+#: How often to ask Redis for faults that may cost bans, and to search it for nodes that its index lacks, s.
 _LOOK_EVERY_S = 60.0
 
-#: The chore without which nothing is counted.
+#: The task that decides whether the receiver is ready: while it fails nothing is counted.
 REPORT = "heartbeat"
 
 _log = logging.getLogger("pinban.receiver")
@@ -36,7 +36,7 @@ _log = logging.getLogger("pinban.receiver")
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """Who is told of what stands in Redis, each second."""
+    """The functions that get what stands in Redis, each second."""
 
     allowed: Callable[[AllowList], None]
     hot: Callable[[frozenset[str]], None]
@@ -59,20 +59,20 @@ class Maintenance(threading.Thread):
         self._sparingly = Sparingly(_log, every_s=5.0)
         self._drops = 0
         self._look_at = 0.0
-        self._troubles: dict[str, str] = {REPORT: "Redis has not answered yet"}  #: by chore, while it lasts
+        self._troubles: dict[str, str] = {REPORT: "Redis has not answered yet"}  #: by task, as long as it lasts
 
     @property
     def not_ready(self) -> str:
-        """Why this receiver cannot count now, or "": what goes wrong beside the count is told elsewhere."""
+        """Why this receiver cannot count now, or "". Other faults are in the log and in the node's hash."""
         return self._troubles.get(REPORT, "")
 
     def stop(self) -> None:
-        """End the loop; returns when what was seen of probes is told, or Redis was too slow for that."""
+        """End the loop; waits at most 2 s until the last probes are in Redis."""
         self._stopping.set()
         self.join(2.0)
 
     def run(self) -> None:
-        """Do every chore, each second."""
+        """Do every task, each second."""
         while not self._stopping.wait(0.2 if self.not_ready else _EVERY_S):
             self._do(REPORT, self._report)
             self._do("drops", self._measure)
@@ -82,14 +82,14 @@ class Maintenance(threading.Thread):
             self._do("probes", self._watch.round)
         self._do("probes", self._watch.round)
 
-    def _do(self, name: str, chore: Callable[[], None]) -> None:
-        """Do one chore. What goes wrong is said once, and once that it is over; it keeps no other from its turn."""
+    def _do(self, name: str, task: Callable[[], None]) -> None:
+        """Do one task. Whatever goes wrong is logged once while it lasts, and does not stop the other tasks."""
         try:
-            chore()
+            task()
         except StoreError as error:
             trouble = str(error)
-        except Exception:  # noqa: BLE001  one chore's bug must not end the others
-            trouble = "an error of ours, see the log"
+        except Exception:  # noqa: BLE001  a bug in one task must not end the others
+            trouble = "a bug in pinban; see the receiver's log"
             self._sparingly.say(logging.ERROR, name, "%s: %s", name, traceback.format_exc().rstrip())
         else:
             if self._troubles.pop(name, "") and name == REPORT:
@@ -99,7 +99,7 @@ class Maintenance(threading.Thread):
             if not self.not_ready:
                 _log.error("%s", trouble)
         elif self.not_ready:
-            return  # Redis is away: that is said once, and not by each chore
+            return  # Redis is away: that is logged once, not for each task
         elif name not in self._troubles:
             _log.error("%s: %s", name, trouble)
         self._troubles[name] = trouble
@@ -116,16 +116,17 @@ class Maintenance(threading.Thread):
         }
         if not self._writer.write(facts):
             self._sparingly.warning(
-                "name", "another daemon is called %s too; set receiver.node on one of them", self._node
+                "name", "another daemon has the name %s too; change receiver.node on one of them", self._node
             )
         if step := self._writer.stepped():
-            _log.warning("Redis' clock was set by %+.1f s; what it counts by is wrong by as much", step / 1_000)
+            _log.warning("Redis' clock was set by %+.1f s, or this host slept; windows and bans are wrong by as much",
+                         step / 1_000)  # fmt: skip
 
     def _measure(self) -> None:
         drops = kernel_drops(self._sockets)
         if drops > self._drops:
             self._sparingly.warning(
-                "drops", "the kernel dropped %d datagrams, the sockets' buffers being full; "
+                "drops", "the kernel dropped %d datagrams because the sockets' buffers were full; "
                 "raise receiver.receive_buffer and sysctl net.core.rmem_max", drops - self._drops,
             )  # fmt: skip
             self._drops = drops
@@ -138,12 +139,12 @@ class Maintenance(threading.Thread):
         self._learn.hot(self._ledger.hot_rooms())
 
     def _look(self) -> None:
-        """Once a minute: shout while Redis may lose what is in it, and have its index of nodes complete."""
+        """Once a minute: log an error while Redis may lose bans, and one worker completes the index of nodes."""
         now = time.monotonic()
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY_S
         for loss in losses(read_memory(self._store)):
             _log.error("%s", loss)
-        if self._spool.foremost():
+        if self._spool.leads():
             index_nodes(self._store)

@@ -1,4 +1,4 @@
-"""The datagram sockets: bound once, in the arbiter, and inherited by every worker, so that none loses what is queued.
+"""The datagram sockets: bound once, in the arbiter, and inherited by every worker, so that no queued line is lost.
 
 Binding and measuring only; what arrives is read by receiver/intake.py.
 """
@@ -28,7 +28,7 @@ _log = logging.getLogger("pinban.receiver")
 
 
 def open_sockets(settings: Receiver) -> list[socket.socket]:
-    """Bind every endpoint of receiver.listen; SettingsError when one cannot be had."""
+    """Bind every endpoint of receiver.listen; SettingsError when one cannot be bound."""
     return [_open(parse_endpoint(text), settings) for text in settings.listen]
 
 
@@ -42,7 +42,7 @@ def kernel_drops(sockets: Sequence[socket.socket]) -> int:
 
 
 def check_free(address: str) -> None:
-    """SettingsError when nothing can listen on the HTTP address; the arbiter would only try for five seconds."""
+    """SettingsError when the HTTP address cannot be bound; gunicorn alone would try for five seconds, then end."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -52,7 +52,7 @@ def check_free(address: str) -> None:
         except OSError as error:
             raise SettingsError(f"receiver.http = {address!r}: {_why(error)}") from error
         except OverflowError as error:
-            raise SettingsError(f"receiver.http = {address!r}: there is no such port; choose one to 65535") from error
+            raise SettingsError(f"receiver.http = {address!r}: no such port; choose one from 1 to 65535") from error
 
 
 def _open(endpoint: Endpoint, settings: Receiver) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Whether a count is a ban, and what kind of ban: the whole policy. Pure: no clock, no socket, no Redis, no dice.
+"""Whether a count is a ban, and what kind of ban: the whole policy. Pure: no clock, no Redis, no random numbers.
 
 counted -> broken_rule -> (what Redis knows of the address: Circumstances) -> decide -> Verdict
 """
@@ -14,13 +14,13 @@ from receiver.failures import Counted
 from shared.addresses import Network
 from shared.settings import LONG, Rule
 
-#: A ban's time doubles so often at most; more would only make numbers long.
+#: A bantime doubles this often at most: more would only make long numbers.
 _DOUBLINGS = 20
 
-#: No ban is shorter, ms: one that ends before the kernel has it protects nobody.
+#: The shortest ban, ms: one that ends before the kernel has it protects nobody.
 _SHORTEST_MS = 2_000
 
-#: What the rule is called when its ban came early, because a room is under attack.
+#: Stands behind the rule's name when the ban came early, because a room is under attack.
 HOT = ".hot"
 
 
@@ -38,13 +38,13 @@ class Verdict:
     """A network to ban."""
 
     network: Network
-    rule: str  #: with the window's ending, or HOT
+    rule: str  #: with LONG or HOT behind it, when that limit was reached
     bantime_ms: int
     evidence: tuple[Mapping[str, str], ...]  #: each failure: id, rp, alias, at
-    simulate: bool  #: everything happens but the ban
+    simulate: bool  #: all is recorded, but nobody is dropped
     strikes_kept_ms: int
-    forgives: tuple[str, ...]  #: the rules whose counts begin from zero with this ban
-    long: bool  #: those of their second windows too
+    forgives: tuple[str, ...]  #: the rules that count the network from zero after this
+    long: bool  #: their long windows too
 
     @property
     def told(self) -> str:
@@ -55,7 +55,7 @@ class Verdict:
 def broken_rule(counted: Counted, rule: Rule, hot: Collection[str] = (), hot_maxretry: int = 0) -> str | None:
     """The name of the limit that this count has reached, or None. `hot` rooms have the lower limit `hot_maxretry`.
 
-    At the limit and above it: if the worker that saw the limit died, the next failure makes good.
+    A count above the limit counts too: the worker that saw the limit may have died before it banned.
     """
     limit = rule.long_maxretry if counted.rule.endswith(LONG) else rule.maxretry
     if counted.count >= limit:
@@ -66,7 +66,7 @@ def broken_rule(counted: Counted, rule: Rule, hot: Collection[str] = (), hot_max
 
 
 def senders(counted: Counted) -> list[str]:
-    """Who sent the lines that the evidence rests on."""
+    """Who sent the lines of the evidence."""
     return [fact["rp"] for fact in _facts(counted)]
 
 
@@ -74,10 +74,10 @@ def decide(
     counted: Counted, broken: str, rules: Mapping[str, Rule], found: Circumstances, chance: float
 ) -> Verdict | None:
     """The verdict on an address that broke this limit; None when it must not be banned. `chance`, 0 to 1, is for the
-    jitter, which keeps an attacker from knowing the moment at which he may begin again.
+    jitter, so that an attacker does not know when the ban ends.
 
-    A ban counts every rule from zero. One that is only simulated counts its own rule from zero, and lets nobody off
-    what the other rules have counted.
+    After a ban every rule counts from zero. After a simulated ban only its own rule does; the other rules keep their
+    counts.
     """
     if found.allowed:
         return None

@@ -1,4 +1,4 @@
-"""A worker of gunicorn that also reads nginx's log: the start and the end of its threads, and its sign of life."""
+"""A worker of gunicorn that also reads nginx's log: runs its threads, and tells the arbiter while they are well."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gunicorn.workers.workertmp import WorkerTmp
 
 from receiver.assembly import Parts, assemble
 
-#: A thread that has not come round for this long is stuck, s: the signs of life stop, the arbiter replaces the worker.
+#: A thread that began no new turn for this long is stuck, s: the signs of life stop, the arbiter replaces the worker.
 STUCK_S = 10.0
 
 #: How long one thread may keep the interpreter from another, s; Python's own 5 ms is more than a whole ban needs.
@@ -20,14 +20,14 @@ SWITCH_S = 0.0005
 
 
 class _InMemory(WorkerTmp):  # type: ignore[misc]  # gunicorn has no types
-    """A worker's sign of life, which is the time of a file, as a file that takes no place on any disk."""
+    """The file whose time is a worker's sign of life, in memory and not on a disk."""
 
     def __init__(self) -> None:
         self._tmp = os.fdopen(os.memfd_create("pinban-worker"), "w+b", 0)
 
 
 class _SurvivesFullDisk(Worker):  # type: ignore[misc]
-    """gunicorn makes a file for each new worker, in worker_tmp_dir. Where it cannot, the arbiter would end."""
+    """gunicorn makes a file in worker_tmp_dir for each new worker; where it cannot, the arbiter would end."""
 
     def __init__(self, *arguments: Any) -> None:
         umask = os.umask(0)
@@ -40,7 +40,7 @@ class _SurvivesFullDisk(Worker):  # type: ignore[misc]
 
 
 class IngestWorker(ThreadWorker, _SurvivesFullDisk):  # type: ignore[misc]
-    """gthread for HTTP in the main thread, beside it the threads of the receiver."""
+    """gthread for HTTP in the main thread, and the receiver's own threads beside it."""
 
     def run(self) -> None:
         """Start the threads, serve HTTP until told to stop, then count what was taken in."""

@@ -1,1 +1,1 @@
-"""The language both sides speak: addresses, events, Redis keys, settings, errors. Imports neither side."""
+"""What all sides share: addresses, events, Redis keys, settings, errors. Imports no side."""

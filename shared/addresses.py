@@ -29,8 +29,8 @@ _HOST_BITS6 = {"": 0} | {str(length): (1 << 128 - length) - 1 for length in rang
 def counted_network(address: str, ipv6_prefix: int = IPV6_PREFIX, ipv4_prefix: int = 32) -> Network:
     """The network that a client at `address` is counted and banned as.
 
-    IPv4 and IPv4-mapped addresses stand for their first `ipv4_prefix` bits, by default for themselves, IPv6 for its
-    first `ipv6_prefix` bits. Zone ids, names, and any spelling that nginx does not write raise AddressError.
+    Of an IPv4 or IPv4-mapped address the first `ipv4_prefix` bits count, by default all of them; of IPv6 the first
+    `ipv6_prefix` bits. Zone ids, names, and any spelling that nginx does not write raise AddressError.
     """
     try:
         if ":" not in address:
@@ -43,7 +43,7 @@ def counted_network(address: str, ipv6_prefix: int = IPV6_PREFIX, ipv4_prefix: i
         raise AddressError(f"{address[:64]!r} is not how an IPv6 address is written (RFC 5952)")
     if packed[:12] == _MAPPED:
         return counted_network(inet_ntop(AF_INET, packed[12:]), ipv6_prefix, ipv4_prefix)
-    if ipv6_prefix == 64:  # the default, exempt the slow general way: this runs for every line
+    if ipv6_prefix == 64:  # the default avoids the slow general way: this runs for every line
         return Network(inet_ntop(AF_INET6, packed[:8] + bytes(8)) + "/64")
     return _wider(address, ipv6_prefix)
 
@@ -65,7 +65,7 @@ def parse_network(text: str) -> Network:
 
 
 def _is_canonical(text: str) -> bool:
-    """Whether the text is certainly in canonical form; most that is in it is recognised."""
+    """Whether the text is certainly in canonical form; for a few texts that are in it this is False."""
     address, slash, length = text.partition("/")
     if slash and not length:
         return False
@@ -93,16 +93,17 @@ def too_wide(network: Network) -> bool:
 
 
 class NetworkSet:
-    """Networks to look addresses up in: whether any of them overlaps the one asked about.
+    """A set that tells whether any of its networks overlaps a given one.
 
-    Costs one dictionary lookup per distinct prefix length. Its networks never change.
+    That costs one dictionary lookup per distinct prefix length. Its networks never change.
     """
 
     def __init__(self, networks: Iterable[str]) -> None:
         #: by version and number of host bits: the networks' numbers without these bits
         self._by_length: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
         self._starts: dict[int, list[int]] = {4: [], 6: []}
-        self._inside: dict[tuple[int, int], set[int]] = {}  #: what a network of so many host bits may hold, when asked
+        #: by version and number of host bits: the members' numbers without these bits; made when asked for
+        self._inside: dict[tuple[int, int], set[int]] = {}
         for text in networks:
             member = ipaddress.ip_network(parse_network(text))
             shift = member.max_prefixlen - member.prefixlen

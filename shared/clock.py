@@ -1,4 +1,4 @@
-"""What time it is in Redis, between two answers of Redis: no two hosts' clocks are compared."""
+"""Redis' time between two answers of Redis. It does not compare the clocks of two hosts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RedisClock:
         self._ahead_ms: float | None = None
 
     def learn(self, redis_ms: int, before_s: float, after_s: float) -> None:
-        """Redis said this, somewhen between the two instants of time.monotonic()."""
+        """Redis said `redis_ms` at a moment between the two instants of time.monotonic()."""
         self._ahead_ms = redis_ms - (before_s + after_s) * 500.0
 
     def now_ms(self) -> int:

@@ -7,7 +7,7 @@ STEP_MS = 5_000
 
 
 class Steps:
-    """Redis TIME beside a clock of ours that nobody sets."""
+    """Compares Redis TIME with a clock of this host that nobody sets."""
 
     def __init__(self) -> None:
         self._apart_ms: int | None = None
@@ -15,7 +15,7 @@ class Steps:
     def look(self, redis_ms: int, monotonic_ms: int) -> int:
         """By how much Redis' clock was set since the last look, ms, negative when it was set back; 0 when it was not.
 
-        A host of ours that was suspended looks the same as a Redis whose clock was set forward.
+        When this host was suspended, that looks the same as a clock that was set forward.
         """
         before, self._apart_ms = self._apart_ms, redis_ms - monotonic_ms
         step = 0 if before is None else self._apart_ms - before

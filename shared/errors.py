@@ -1,4 +1,4 @@
-"""What can go wrong, in words for the person who has to mend it. No behaviour."""
+"""What can go wrong, in words for the person who has to fix it. No behaviour."""
 
 
 class PinbanError(Exception):

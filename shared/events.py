@@ -29,9 +29,9 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """Drop this network for so long, counted from the moment of reading.
+    """Drop this network for this long, counted from the moment of reading.
 
-    A length and not an end, so that no two clocks have to agree.
+    A length and not an end, because two hosts' clocks may differ.
     """
 
     stamp: Stamp  #: epoch and revision of the ledger that this change made

@@ -1,4 +1,4 @@
-"""How the daemons speak: one line per event on standard error, never more than once a second about one thing."""
+"""How the daemons log: one line per event on standard error, and no kind of line too often."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
 
 
 def setup(level: int = logging.INFO) -> None:
-    """Log to standard error: standard output belongs to what a command was asked for."""
+    """Log to standard error: standard output is for the result of a command."""
     logging.basicConfig(level=level, format=_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", stream=sys.stderr)
 
 
 class Sparingly:
-    """A logger that says at most `burst` things of one kind in `every_s`, and then how many it left unsaid."""
+    """Logs at most `burst` lines of one kind in `every_s`, and with the next one how many were left out."""
 
     def __init__(self, log: logging.Logger, every_s: float = 1.0, burst: int = 1) -> None:
         self._log = log
@@ -30,7 +30,7 @@ class Sparingly:
         self.say(logging.WARNING, kind, message, *arguments)
 
     def say(self, level: int, kind: str, message: str, *arguments: object) -> None:
-        """Log something of this kind."""
+        """Log a line of this kind at this level."""
         more = ""
         with self._lock:
             now = time.monotonic()

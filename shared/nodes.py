@@ -1,4 +1,4 @@
-"""The hash that each daemon writes about itself, and reading them all: who is alive, and how far along."""
+"""The hash that each daemon writes about itself, and reading all of them: who is alive, and at which revision."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shared.store import Store, milliseconds, number, text_of
 #: A node that was silent for longer is not alive, ms. They write every second or two.
 ALIVE_MS = 7_000
 
-#: A node that is gone is shown for this long, ms: who looks in the morning sees what died at night.
+#: A node that is gone is shown for this long, ms: in the morning one sees what died at night.
 KEPT_MS = 86_400_000
 
-#: Nodes that are read at most; a deployment has some tens.
+#: Most nodes that are read; a deployment has some tens.
 MOST_NODES = 1_000
 
 
@@ -40,15 +40,15 @@ class Node:
         return self.silent_ms <= ALIVE_MS
 
     def number(self, name: str, default: int = 0) -> int:
-        """A field as a number; the default when it is none."""
+        """A field as a number; the default when it is no number."""
         return number(self.fields.get(name), default)
 
 
 class NodeWriter:
-    """Writes one daemon's hash, and notices when another daemon goes by the same name."""
+    """Writes one daemon's hash, and notices when another daemon has the same name."""
 
     def __init__(self, store: Store, name: str, instance: str, clock: RedisClock | None = None) -> None:
-        """`instance` tells this daemon from all others; the processes of one daemon share it. `clock` learns."""
+        """`instance` tells this daemon from all others; its processes share it. `clock` learns Redis' time."""
         self._store = store
         self._name = name
         self._key = store.keys.node(name)
@@ -73,7 +73,7 @@ class NodeWriter:
         seen_ms = self._store.now_ms()
         after_s = time.monotonic()
         self._clock.learn(seen_ms, before_s, after_s)
-        if after_s - before_s < 1.0:  # else it is not known which moment the answer is of
+        if after_s - before_s < 1.0:  # else the moment of the answer is not known well enough
             self._stepped_ms += self._steps.look(seen_ms, int(before_s * 1_000))
         skew_ms = time.time_ns() // 1_000_000 - seen_ms
         rows = (*fields.items(), ("clock_skew_ms", skew_ms), ("seen", seen_ms), ("instance", self._instance))
@@ -107,7 +107,7 @@ def read_nodes(store: Store) -> list[Node]:
 
 
 def index_nodes(store: Store) -> None:
-    """Make the index of nodes what Redis holds: for one receiver, once a minute. StoreError when Redis fails."""
+    """Make the index list the nodes that Redis holds: for one worker, once a minute. StoreError when Redis fails."""
     held = _searched(store)
     indexed = {text_of(name) for name in store.call("SRANDMEMBER", store.keys.nodes, MOST_NODES)}
     changes = [("SADD", store.keys.nodes, name) for name in held - indexed]
@@ -116,7 +116,7 @@ def index_nodes(store: Store) -> None:
 
 
 def _names(store: Store) -> list[str]:
-    """The names in the index. Where there is none, Redis is searched for hashes of nodes, all its keys."""
+    """The names in the index. Without an index, all keys of Redis are searched for hashes of nodes."""
     [known] = store.each([("SRANDMEMBER", store.keys.nodes, MOST_NODES)])
     if isinstance(known, StoreError) or not known:
         return sorted(_searched(store))

@@ -1,4 +1,4 @@
-"""The numbered probes that an enforcer sends through its RP's nginx: what stands in their path, and whom to ask. Pure.
+"""The numbered probes that an enforcer sends through its RP's nginx: what their path says, and where to ask. Pure.
 
     GET /.pinban/probe/rp1/3f9c01aa/17/1795356738348
 
@@ -12,24 +12,24 @@ from dataclasses import dataclass
 
 import msgspec
 
-#: Probes of a round, which one worker of nginx answers. A line that nobody listened for makes the next one fail
-#: (ECONNREFUSED); so that this is no client's line, a second probe follows the first.
+#: Probes in a round; one worker of nginx answers them all. After a line that no receiver took, that worker loses its
+#: next line too (ECONNREFUSED): the second probe is there to be that line, instead of a client's.
 TOGETHER = 2
 
 #: Of a path: the RP's name as the setting enforcer.node, the instance as secrets.token_hex(4) makes it, and two numbers
 #: that Lua's doubles hold exactly.
 _PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})/([0-9a-f]{8})/([0-9]{1,12})/([0-9]{1,14})", re.ASCII)
 
-#: Only the loopback: whoever else could be asked would be told the name of the RP, and could answer for nginx.
+#: Only the loopback: any other host would be told the name of the RP, and could answer in the place of nginx.
 _URL = re.compile(r"http://(127(?:\.[0-9]{1,3}){3})(?::([0-9]{1,5}))?((?:/[0-9A-Za-z._-]+)+)", re.ASCII)
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """One question to nginx, and the line that tells of it."""
+    """One numbered request to nginx, as its path and its log line have it."""
 
     rp: str
-    instance: str  #: of the enforcer: the numbers of each start begin anew
-    number: int  #: from 1; a question that nginx did not answer is asked again under its number
+    instance: str  #: one run of the enforcer: the numbers of each begin at 1
+    number: int  #: from 1; a request that nginx did not answer is repeated with its number
     asked_ms: int  #: when, by Redis TIME; 0 when the enforcer cannot know that
 
     def __str__(self) -> str:
@@ -46,13 +46,13 @@ class ProbeUrl:
 
 
 def parse_probe(text: str) -> Probe | None:
-    """The inverse of str(probe); None for what no enforcer has asked."""
+    """The inverse of str(probe); None for what no enforcer can have sent."""
     found = _PATH.fullmatch(text)
     return Probe(found[1], found[2], int(found[3]), int(found[4])) if found else None
 
 
 def parse_probe_url(text: str) -> ProbeUrl | None:
-    """Where the URL points to, None for "": nobody is asked. ValueError unless it is on the loopback."""
+    """Where the URL points to, None for "": no probes. ValueError unless it is on the loopback."""
     if not text:
         return None
     found = _URL.fullmatch(text)

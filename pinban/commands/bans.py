@@ -47,7 +47,7 @@ def _evidence_of(row: dict[str, Any]) -> str:
     failures = [each for each in row["evidence"] if isinstance(each, dict)]
     rooms = sorted({str(each.get("alias", "")) for each in failures})
     rps = sorted({str(each.get("rp", "")) for each in failures})
-    return f"{len(failures)} failures; rooms {', '.join(rooms)}; by way of {', '.join(rps)}" if rooms else ""
+    return f"{len(failures)} failures; rooms {', '.join(rooms)}; through {', '.join(rps)}" if rooms else ""
 
 
 @click.command()

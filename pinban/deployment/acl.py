@@ -1,4 +1,4 @@
-"""The ACL file of Redis: who may do what, for every role and every reverse proxy. Pure but for the passwords' files.
+"""The ACL file of Redis: who may do what, for every role and every reverse proxy. Its only files are the passwords'.
 
 A receiver counts and bans, an operator does that and reads everything of ours, and an enforcer reads the ledger and
 writes one hash, its own: its password lies on a host that faces the internet.
@@ -17,7 +17,7 @@ from shared.errors import PinbanError
 from shared.store import Keys
 
 #: What shows who we are, whether Redis lives, and where it is when there are several. CLIENT SETINFO is left out: a
-#: Redis before 7.2 does not start with it in the file, and redis-py takes no for an answer.
+#: Redis before 7.2 does not start with it in the file, and redis-py works without it.
 _CONNECTION = "ping select client|setname role cluster|slots"
 
 #: What a daemon writes its own hash with (shared/nodes.py).
@@ -33,7 +33,7 @@ _RECEIVER = (
     f"{_CONNECTION} asking {_NODE} {_SCRIPTS} evalsha script|load hgetall scan srandmember srem info xrange xrevrange"
 )
 
-#: For people beside that: what the commands of `pinban` ask, and what one reads with redis-cli.
+#: For people, besides that: what the commands of `pinban` ask, and what one reads with redis-cli.
 _OPERATOR = (
     f"{_RECEIVER} xlen smembers zscan zmscore ttl type strlen exists dbsize subscribe unsubscribe acl|whoami acl|log"
 )
@@ -48,7 +48,7 @@ def users(nodes: Iterable[str]) -> list[str]:
     """The names of all users for these reverse proxies; PinbanError for what cannot be one's name."""
     for node in (nodes := list(nodes)):
         if not _NAME.fullmatch(node):
-            raise PinbanError(f"{node!r} is no node; give what enforcer.node is there, as rp1")
+            raise PinbanError(f"{node!r} is no node; give an enforcer.node, as rp1")
     return ["receiver", "operator", *(f"enforcer-{node}" for node in dict.fromkeys(nodes))]
 
 
@@ -60,8 +60,8 @@ def file_of(prefix: str, nodes: Sequence[str], hashes: dict[str, str]) -> str:
     keys = Keys(prefix)
     everything = f"resetkeys ~{prefix}:* ~{{{prefix}}}:* resetchannels &{keys.channel}"
     lines = [
-        # Off, so that nobody can be it, but with its rights: Redis 7.0 reads its append-only file as this user, and
-        # throws a transaction away when EXEC finds a right missing. The ledger would be gone after a restart.
+        # Off, so that nobody can log in as it, but with its rights: Redis 7.0 reads its append-only file as this user,
+        # and throws a transaction away when EXEC finds a right missing. The ledger would be gone after a restart.
         "user default off resetpass ~* &* +@all",
         _line("receiver", hashes, everything, _RECEIVER),
         _line("operator", hashes, everything, _OPERATOR),

@@ -38,10 +38,10 @@ _RESOLVER_S = 3.0
 #: Keys that Redis is asked about in one round trip.
 _PAGE = 1_000
 
-#: Odd members of one key that are named at most, and how far from each end of the bans they are looked for.
+#: Most odd members of one key that are named, and how far from each end of the bans they are looked for.
 _ODD = 20
 
-#: Rooms looked at, those with the latest wrong PINs.
+#: Most rooms that are listed: those with the latest wrong PINs.
 _MOST_ROOMS = 1_000
 
 
@@ -72,7 +72,7 @@ class Operator:
                 {"rp": r.rp, "receiver": r.receiver, "silent_ms": r.silent_ms}
                 | {"probes": len(r.window), "missing": r.missing, "lag_ms": r.lag_ms}
                 for r in paths
-                if any(n.name == r.rp for n in nodes)  # of names that nobody knows there may be many
+                if any(n.name == r.rp for n in nodes)  # there may be many forged names
             ],
             "doubted": doubted,
             "problems": doubts(doubted) + losses(read_memory(self._store)) + problems(ledger, nodes, paths),
@@ -81,7 +81,7 @@ class Operator:
 
     def _ledger_now(self) -> Row:
         now_ms = self._store.now_ms()
-        epoch, rev, bans, last = self._store.together(  # a full Redis grants no MULTI, not even to read
+        epoch, rev, bans, last = self._store.together(  # a full Redis refuses MULTI, even to read
             [
                 ("GET", self._keys.epoch),
                 ("GET", self._keys.rev),
@@ -98,7 +98,7 @@ class Operator:
         }
 
     def _unreadable(self, nodes: list[Node]) -> list[str]:
-        """What stands in keys of ours and is not what pinban writes: it hides itself, and is named here."""
+        """What stands in keys of ours and pinban did not write: it has no effect, and is named here."""
         odd = [
             (self._keys.allow, unreadable_entries(self._store), "HDEL"),
             (self._keys.bans, self._odd_bans(), "ZREM"),
@@ -111,7 +111,7 @@ class Operator:
         return found + [f"{self._keys.node(n.name)} does not say what it is; DEL it" for n in nodes if not n.kind]
 
     def _odd_bans(self) -> list[str]:
-        """Members of the ledger's bans that are no network, as far as they are among its ends."""
+        """Members of the ledger's bans that are no network, looked for at both ends of the set."""
         ends = self._store.together(
             [
                 ("ZRANGE", self._keys.bans, 0, _ODD - 1),

@@ -36,7 +36,7 @@ def problems(ledger: Mapping[str, Any], nodes: list[Node], paths: Sequence[LogPa
 def doubts(doubted: Mapping[str, int]) -> list[str]:
     """Senders whose lines may be forged, and for how many ms more they ban nobody if they are quiet."""
     return [
-        f"the lines of {sender} may be forged: too many bans rest on them, so they ban nobody for another "
+        f"the lines of {sender} may be forged: they led to too many bans, so they ban nobody for another "
         f"{Milliseconds(left_ms)}; see `pinban bans`, then find the forger, or `pinban trust {sender}`"
         for sender, left_ms in sorted(doubted.items())
     ]
@@ -51,11 +51,11 @@ def notes(nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:
         if why := node.alive and never_answered(node, paths):
             found.append(f'{node.name}: {why}; include nginx/pinban.conf, or set enforcer.probe_url = ""')
         for name, meaning in (
-            ("drops", "datagrams lost, the sockets' buffers being full"),
-            ("queue_dropped", "failures lost, the queue being full while Redis was away"),
-            ("abandoned", "datagrams given up, workers having died over them"),
-            ("refused", "datagrams refused, receiver.senders not naming their sender"),
-            ("malformed", "datagrams that no line of a known format was in"),
+            ("drops", "datagrams lost because the sockets' buffers were full"),
+            ("queue_dropped", "failures lost because the queue was full while Redis was away"),
+            ("abandoned", "datagrams given up because workers died on them"),
+            ("refused", "datagrams refused because receiver.senders does not name their sender"),
+            ("malformed", "datagrams without a line of a known format"),
             ("repairs", "repairs of a firewall that something else had changed"),
             ("bad_events", "events on the channel that pinban cannot have written"),
             ("clock_steps", "times that Redis' clock was set: bans may have ended early"),
@@ -64,12 +64,12 @@ def notes(nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:
                 found.append(f"{node.name}: {count} {meaning}")
         skew = node.number("clock_skew_ms")
         if node.alive and abs(skew) > STEP_MS:
-            found.append(f"{node.name}: its clock is {skew / 1_000:+.1f} s from Redis'; nothing goes by it")
+            found.append(f"{node.name}: its clock is {skew / 1_000:+.1f} s from Redis'; pinban does not use it")
     return found
 
 
 def values(node: Node) -> dict[str, Any]:
-    """A node's fields, numbers as such; `kind` is there in any case."""
+    """A node's fields, numbers as such; `kind` is always there."""
     fields = {k: int(v) if _NUMBER.fullmatch(v) and k != "epoch" else v for k, v in node.fields.items()}
     return {"kind": "", **fields}
 

@@ -1,4 +1,4 @@
-"""Whom the history names for what was done by hand."""
+"""The user that the history names for what was done by hand."""
 
 from __future__ import annotations
 

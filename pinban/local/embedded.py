@@ -22,7 +22,7 @@ class EmbeddedStore:
     """A running store; `url` is what the settings need."""
 
     def __init__(self, directory: Path) -> None:
-        """Start it with its data in `directory`, made if missing. PinbanError when that cannot be."""
+        """Start it with its data in `directory`, made if missing. PinbanError when it does not start."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = directory / "redis.sock"
         if len(bytes(path)) > _LONGEST_PATH:

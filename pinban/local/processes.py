@@ -15,7 +15,7 @@ _prctl = ctypes.CDLL(None).prctl
 
 
 def start(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a process that shares our standard error. Ctrl-C does not reach it, our death does.
+    """Start a process that shares our standard error. Ctrl-C does not reach it; when we die it gets SIGTERM.
 
     For a process with one thread: Python code runs between fork and exec.
     """

@@ -19,14 +19,14 @@ from shared import logs
 from shared.errors import PinbanError
 from shared.settings import Settings, load
 
-#: Bits in CapEff, proc(5): what programming the firewall takes.
+#: Bits in CapEff, proc(5): the rights that changing the firewall needs.
 _CAP_NET_ADMIN, _CAP_NET_RAW = 1 << 12, 1 << 13
 
 _log = logging.getLogger("pinban.run")
 
 
 def run_all(config: str | None) -> int:
-    """Run until Ctrl-C, SIGTERM or the end of a daemon; the exit code. PinbanError when something is in the way."""
+    """Run until Ctrl-C, SIGTERM or the end of a daemon; returns the exit code. PinbanError when it cannot start."""
     logs.setup()
     signals = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -39,7 +39,7 @@ def run_all(config: str | None) -> int:
             store = EmbeddedStore(directory)
             stack.callback(stop, store.process, 10.0)
             environment["PINBAN_REDIS_URL"] = store.url
-            _log.info("embedded store on %s, its data beside it", store.url)
+            _log.info("embedded store on %s, its data in the same folder", store.url)
         if settings.enforcer.backend != "dry-run" and not may_program_firewall():
             _log.warning("without root nothing is dropped: bans are recorded and shown, the firewall stays as it is")
             environment["PINBAN_ENFORCER_BACKEND"] = "dry-run"
@@ -62,7 +62,7 @@ def may_program_firewall() -> bool:
 
 
 def greeting(settings: Settings, config: str | None, environment: dict[str, str], nginx_lines: Path) -> str:
-    """What a person needs to go on: the lines for nginx, and how to look at it all."""
+    """The next steps for the user: the lines for nginx, and how to look at bans and counters."""
     command = f"{_program('pinban')} -c {config}" if config else _program("pinban")
     if url := environment.get("PINBAN_REDIS_URL"):
         command = f"PINBAN_REDIS_URL={url} {command}"
@@ -114,7 +114,7 @@ def _watch(daemons: dict[str, subprocess.Popen[bytes]], signals: set[signal.Sign
 
 
 def _named(config: str | None) -> set[str]:
-    """Which settings were made, of those that decide what runs here."""
+    """Which of the settings that decide what runs here were set."""
     return {"redis.url"} if load(config).redis.url != Settings().redis.url else set()
 
 
@@ -137,7 +137,7 @@ def _lock(directory: Path, stack: ExitStack) -> None:
     except BlockingIOError as error:
         raise PinbanError(f"pinban run is running already with its state in {directory}; stop it first") from error
     except OSError as error:
-        raise PinbanError(f"state_dir: {directory} is not ours to write ({error.strerror}); choose another") from error
+        raise PinbanError(f"state_dir: {directory} cannot be written ({error.strerror}); choose another") from error
 
 
 def _program(name: str) -> str:

@@ -24,7 +24,7 @@ class Class(StrEnum):
     REGISTRATION = "registration"  #: a device's credentials were refused
     JOINED = "joined"  #: a PIN was tried and accepted
     OTHER = "other"  #: any other request
-    PROBE = "probe"  #: no request of a client: an enforcer tries the way of the log
+    PROBE = "probe"  #: an enforcer's probe, not a request of a client
     MALFORMED = "malformed"  #: not a line that pinban reads
 
 
@@ -38,7 +38,7 @@ RULES = {
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A log line, understood."""
+    """What a log line says."""
 
     meaning: Class
     network: Network | None = None  #: the network that would be counted
@@ -64,7 +64,7 @@ class Classifier:
         if fields is None:
             return _MALFORMED
         if fields.kind == "probe":
-            # The snippet lets none of another client become a probe; where it was edited, here is the second look.
+            # nginx/pinban.conf takes probes from loopback clients alone; it may have been edited, so look again.
             probe = parse_probe(fields.alias or "") if fields.address.startswith("127.") else None
             return Line(Class.PROBE, probe=probe) if probe else _MALFORMED
         try:

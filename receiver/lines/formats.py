@@ -24,7 +24,7 @@ _ESCAPED = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 _COMBINED, _PEXAPP = 7, 13
 
 
-#: nginx's word for a client that did not wait.
+#: nginx's status for a client that did not wait for the answer.
 HUNG_UP = 499
 
 Kind = Literal["conference", "registration", "probe"]
@@ -37,7 +37,7 @@ class Fields(msgspec.Struct, frozen=True):
 
     address: str  #: as nginx wrote it, not yet an address
     post: bool
-    kind: Kind | None  #: whose request_token was asked for; or "probe", and none was
+    kind: Kind | None  #: what a token was requested for; or "probe"
     alias: str | None
     status: int  #: the last upstream's, or nginx's own
     asked: bool  #: a node was asked, as far as the format can tell
@@ -69,7 +69,7 @@ _decode_v1 = msgspec.json.Decoder(_V1).decode
 
 
 def parse(line: bytes) -> Fields | None:
-    """The facts in a line of any format that pinban reads; None when it is of none."""
+    """The facts in a line of any format that pinban reads; None when it is in none of them."""
     if line.startswith(b"{"):
         return _json(line)
     parts = line.split(b'"')
@@ -137,8 +137,8 @@ def _text(parts: list[bytes]) -> Fields | None:
 def _request(line: bytes) -> tuple[bytes, bytes]:
     """The method and the target of a request line.
 
-    nginx takes any number of spaces before the target, before the version and behind it, and none of the latter in
-    HTTP/0.9 (ngx_http_parse_request_line).
+    nginx takes any number of spaces before the target, and before and after the version; HTTP/0.9 has no version
+    (ngx_http_parse_request_line).
     """
     method, _, rest = line.partition(b" ")
     rest = rest.strip(b" ")
@@ -147,7 +147,7 @@ def _request(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _status(own: str, upstream: str) -> int | None:
-    """The last upstream's status if there was an upstream, else nginx's own: the node's word counts."""
+    """The last upstream's status if there was an upstream, else nginx's own: the node decides."""
     last = _number(last_of(upstream))
     return last if last is not None else _number(own)
 

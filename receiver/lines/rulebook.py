@@ -1,4 +1,4 @@
-"""Which rule counts a line: the built-in rule of its class, or the first of one's own that matches. Pure."""
+"""Which rule counts a line: the built-in rule of its class, or the first of the site's own rules that matches. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shared.settings import BUILT_IN, Settings
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What a line means, and who counts it."""
+    """What a line means, and which rule counts it."""
 
     line: Line
-    rule: str | None  #: None: nobody
+    rule: str | None  #: None: no rule
 
 
 class Rulebook:
-    """The rules of one deployment, their patterns compiled. SettingsError names a pattern that cannot be had."""
+    """The rules of one deployment, their patterns compiled. SettingsError names a pattern that cannot be compiled."""
 
     def __init__(self, settings: Settings) -> None:
         self._classifier = Classifier(settings.receiver, settings.ipv6_prefix, settings.ipv4_prefix)
@@ -44,10 +44,10 @@ class Rulebook:
         self._built_in = {kind: name for kind, name in RULES.items() if settings.rules[name].enabled}
 
     def cannot_matter(self, datagram: bytes) -> bool:
-        """Whether this is surely the line of an HTTP request that no rule counts; False when that is not sure.
+        """Whether this is certainly the line of an HTTP request that no rule counts.
 
-        nginx writes the request line right behind a quote and \\x22 for every other one, so a POST shows as `"POST `.
-        JSON has no request line at all, but an alias, in which a client may write " HTTP/".
+        nginx writes the request line right after a quote, and \\x22 for a quote within a field: a POST is `"POST `.
+        JSON has no request line, but an alias, in which a client may write " HTTP/".
         """
         return b'"POST ' not in datagram and b" HTTP/" in datagram and b"{" not in datagram and not self._own
 

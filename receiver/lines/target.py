@@ -1,4 +1,4 @@
-"""Reading the target of a request as nginx and the node read it, so that no spelling of it hides. Pure."""
+"""Reads the target of a request as nginx and the node read it, so that no spelling hides it. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_ALIAS = 128
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A request for a token: of whom."""
+    """What a token is requested for."""
 
     kind: Literal["conference", "registration"]
     alias: str  #: decoded, of LONGEST_ALIAS bytes at most
@@ -29,7 +29,7 @@ def target_of(raw: bytes) -> Target | None:
     """What a request target asks a token for, or None when it asks for something else.
 
     Absolute-form is reduced to its path (RFC 9112, 3.2.2), query and fragment are cut, percent-encoding is decoded
-    once, then `//` and dot segments are merged, a decoded slash or dot too (ngx_http_parse_complex_uri).
+    once, then `//` and dot segments are merged, also those from decoding (ngx_http_parse_complex_uri).
     """
     path = raw if raw.startswith(b"/") else _ABSOLUTE.sub(b"", raw, count=1) or b"/"
     path = path.partition(b"?")[0].partition(b"#")[0]

@@ -1,4 +1,4 @@
-"""When a line was written, by its own word. Pure: no clock, so no guess at what a line leaves out.
+"""When a line was written, as the line itself says. Pure: no clock, so no guess at what a line leaves out.
 
 A time is taken from its fixed place only: JSON's own field, the bracket just before the request, the head of an
 RFC 5424 frame. A client that writes a date into its user name or User-Agent writes it somewhere else.
@@ -38,7 +38,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _V1(msgspec.Struct):
-    """Of the JSON that nginx/pinban.conf writes, the time."""
+    """The time in the JSON that nginx/pinban.conf writes."""
 
     v: int
     t: str = ""
@@ -48,10 +48,10 @@ _decode_v1 = msgspec.json.Decoder(_V1).decode
 
 
 def line_time(datagram: bytes) -> float | None:
-    """The time that a syslog message or a line of a file bears, in seconds since the epoch. Raises nothing.
+    """The time in a syslog message or in a line of a file, in seconds since the epoch. Raises nothing.
 
-    The line's own time goes before that of its frame. None when it bears none that can be read, or only the one of
-    RFC 3164: that has no year and no zone, and a guess at either could shift a failure into another window.
+    The line's own time goes before that of its frame. None when there is none that can be read, or only the one of
+    RFC 3164: that has no year and no zone, and a wrong guess could move a failure into another window.
     """
     line = syslog.message(datagram)
     own = _json_time(line) if line.startswith(b"{") else _text_time(line)
@@ -60,7 +60,7 @@ def line_time(datagram: bytes) -> float | None:
 
 @lru_cache(maxsize=1_024)  # a busy log has hundreds of lines with the same second
 def local_time(text: bytes) -> float | None:
-    """nginx's $time_local in seconds since the epoch, its zone heeded; None when it is none."""
+    """nginx's $time_local in seconds since the epoch, by its zone; None when the text is no such time."""
     found = _LOCAL.fullmatch(text)
     if found is None or found[2] not in _MONTHS:
         return None
@@ -96,7 +96,7 @@ def _frame_time(datagram: bytes) -> float | None:
 
 
 def _seconds(calendar: tuple[bytes, ...], zone_h: bytes, zone_m: bytes) -> float | None:
-    """Seconds since the epoch; the zone's hours bear its sign."""
+    """Seconds since the epoch; the zone's hours have its sign."""
     year, month, day, hour, minute, second = map(int, calendar)
     offset = timedelta(hours=int(zone_h), minutes=int(zone_h[:1] + zone_m))
     try:

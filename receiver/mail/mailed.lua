@@ -1,4 +1,4 @@
--- Move on in the history, unless another receiver has: what it has told must not be told again.
+-- Move the mark of what was mailed forward, unless another receiver has: it must never go back.
 --   KEYS[1]  {pinban}:mailed   the id of the last entry that mail was sent about
 --   ARGV     the id that it had; the id that it gets
 --   returns  1 when moved, else 0

@@ -1,5 +1,7 @@
-"""The thread that mails bans with their evidence. The ledger's history is its queue, so no ban goes untold when a
-receiver dies, and one receiver at a time sends, with a pause between two mails: a flood of bans is no flood of mail.
+"""The thread that mails bans with their evidence.
+
+Its queue is the ledger's history, so a ban is mailed also when a receiver dies. One receiver at a time sends, with a
+pause between two mails: many bans make few mails.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from shared.store import Store, text_of
 #: How often the history is looked at, s.
 _EVERY_S = 2.0
 
-#: Longest wait for the mail server at each step, s; all of them together stay below the least `mail.every`.
+#: Longest wait for the mail server at each step, s; all steps together take less than the least `mail.every`.
 _SERVER_S = 5.0
 
-#: Entries of the history that one mail is about at most.
+#: Most entries of the history in one mail.
 _BATCH = 1_000
 
 _log = logging.getLogger("pinban.receiver")
@@ -43,7 +45,7 @@ class Mailer(threading.Thread):
         self._sparingly = Sparingly(_log, every_s=60.0)
 
     def stop(self) -> None:
-        """End the loop; a mail under way is finished or sent again by another receiver."""
+        """End the loop; a mail under way is finished, or another receiver sends it again."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -52,15 +54,15 @@ class Mailer(threading.Thread):
             try:
                 self.look()
             except StoreError:
-                pass  # the maintenance says it
+                pass  # maintenance logs it
             except (OSError, smtplib.SMTPException, PinbanError) as error:
-                self._sparingly.warning("mail", "mail through %s failed (%s); it is tried again in %s",
+                self._sparingly.warning("mail", "mail through %s failed (%s); trying again in %s",
                                         self._mail.server, error, self._mail.every)  # fmt: skip
             except Exception:  # noqa: BLE001  a bug here must not end the mails for good
-                _log.exception("could not mail")
+                _log.exception("could not mail: a bug in pinban")
 
     def look(self) -> bool:
-        """Send one mail if there is something to tell and it is time; whether one was sent.
+        """Send one mail if there is something to tell and it is time; returns whether it did.
 
         StoreError when Redis fails; OSError, SMTPException or SettingsError when the mail cannot be sent.
         """
@@ -79,7 +81,7 @@ class Mailer(threading.Thread):
         return bool(told)
 
     def _begin(self) -> bytes:
-        """Where to begin: nobody wants to be told of all that happened before mail was set up."""
+        """The entry to begin after: what happened before mail was set up is not mailed."""
         newest = self._store.call("XREVRANGE", self._keys.history, "+", "-", "COUNT", 1)
         begin: bytes = newest[0][0] if newest else b"0-0"
         self._store.call("SET", self._keys.mailed, begin, "NX")

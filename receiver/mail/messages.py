@@ -10,10 +10,10 @@ from typing import Any
 
 from shared.settings import Mail
 
-#: Events of the history that people are told of.
+#: Events of the history that are mailed.
 TOLD = ("ban", "simulated", "hot", "doubt")
 
-#: Events that one mail tells in full; of the others it tells the number.
+#: Most events that one mail describes; of the others it gives the number.
 _MOST = 50
 
 Entry = Mapping[str, str]
@@ -25,7 +25,7 @@ def message(mail: Mail, entries: Sequence[Entry], node: str) -> EmailMessage:
     message["Subject"] = f"[pinban] {_headline(entries)}"
     message["From"] = mail.sender
     message["To"] = ", ".join(mail.to)
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday greeting answers it
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no automatic reply to it
     parts = [_told(entry) for entry in entries[:_MOST]]
     if len(entries) > _MOST:
         parts.append(f"and {len(entries) - _MOST} more; pinban history shows them all\n")
@@ -43,7 +43,7 @@ def _headline(entries: Sequence[Entry]) -> str:
         case "hot":
             return f"room {_plain(entry.get('room'))} is under attack"
         case "doubt":
-            return f"{_plain(entry.get('sender'))} is doubted, it banned too many"
+            return f"{_plain(entry.get('sender'))} is doubted: too many bans by its lines"
         case "simulated":
             return f"would ban {_plain(entry.get('network'))}, rule {_plain(entry.get('rule'))} (simulated)"
     return f"banned {_plain(entry.get('network'))}, rule {_plain(entry.get('rule'))}"
@@ -59,8 +59,9 @@ def _told(entry: Entry) -> str:
     if entry["event"] == "doubt":
         sender = _plain(entry.get("sender"))
         return (
-            f"{sender}: more than {_plain(entry.get('most'))} bans in a minute on its word, noticed by {by}. Its lines"
-            f" ban nobody until it is quiet. Forged, or a botnet? pinban bans tells; pinban trust {sender} ends it.\n"
+            f"{sender}: more than {_plain(entry.get('most'))} bans in a minute by its lines, noticed by {by}. They ban"
+            " nobody until it is quiet. Are they forged, or is it a botnet? See pinban bans;"
+            f" pinban trust {sender} ends the doubt.\n"
         )
     network = _plain(entry.get("network"))
     done = "banned" if entry["event"] == "ban" else "would be banned (the rule only simulates)"
@@ -79,7 +80,7 @@ def _evidence(text: str) -> list[str]:
     if isinstance(found, dict):
         return [_plain(found["why"])] if found.get("why") else []
     return [
-        f"{_time(each.get('at'))}  room {_plain(each.get('alias')) or '(none)'}  by way of {_plain(each.get('rp'))}"
+        f"{_time(each.get('at'))}  room {_plain(each.get('alias')) or '(none)'}  through {_plain(each.get('rp'))}"
         f"  request {_plain(each.get('id'))}"
         for each in found
         if isinstance(each, dict)

@@ -16,7 +16,7 @@ from shared.durations import Milliseconds
 from shared.nodes import Node
 from shared.probe import TOGETHER
 
-#: Probes that a path's loss is told of.
+#: The last probes of a path, from which its loss is computed.
 WINDOW = 60
 
 #: Rounds of probes in a row that must be missing before a path counts as cut: with one every 5 s, noticed within 30 s.
@@ -25,13 +25,13 @@ _CUT = 3
 #: Probes in a row that are missing because the path was cut for a while: more than one round.
 _ROW = TOGETHER + 1
 
-#: Receivers and enforcers tell Redis every second, so that one may be ahead of the other; so long no path is cut, ms.
+#: Receivers and enforcers report to Redis every second, so one may be ahead: no path is cut before this time, ms.
 _HASTE_MS = 5_000
 
 #: Probes of a window that may be missing here and there: one in twenty.
 _MISSING = WINDOW // 20
 
-#: It was told of when it was there, if it was long, and must not look like a lossy path when it is over.
+#: A long row was a cut, and reported as one while it lasted: it must not look like a lossy path afterwards.
 _ROWS = re.compile("0" * _ROW + "+")
 
 
@@ -55,7 +55,7 @@ class LogPath:
     last: int  #: the highest number seen
     window: str  #: the last numbers up to that one, 1 for seen and 0 for missing
     silent_ms: int  #: since the last probe came
-    lag_ms: int | None  #: from the question to nginx until its line was read, of that probe
+    lag_ms: int | None  #: of that probe, from the request to nginx until its line was read
 
     @property
     def missing(self) -> int:
@@ -74,12 +74,12 @@ class Fault:
 
     kind: Literal["cut", "lossy", "mute"]
     rp: str
-    receiver: str  #: "" when it is not one path alone
+    receiver: str  #: "" when it is not about one path
     text: str
 
 
 def decode_path(name: bytes | str, value: bytes | str, now_ms: int) -> LogPath | None:
-    """A field of the hash `probes` and its value; None when it is not ours."""
+    """The path in a field of the hash `probes` and its value; None for what pinban did not write."""
     text = name if isinstance(name, str) else name.decode("utf-8", "replace")
     receiver, _, rp = text.partition(" ")
     try:
@@ -106,7 +106,7 @@ def watched(nodes: Iterable[Node]) -> list[Node]:
 
 
 def never_answered(node: Node, paths: Sequence[LogPath]) -> str:
-    """Why nginx never answered a probe of this enforcer, or "": nobody may have told it to, so it is no fault."""
+    """Why nginx never answered a probe of this enforcer, or "". It may not be set up for probes: no fault."""
     if node.number("probes_sent", -1) or any(path.rp == node.name for path in paths):
         return ""
     return node.fields.get("probe_trouble", "")
@@ -129,8 +129,8 @@ def _faults_of(node: Node, paths: Sequence[LogPath], receivers: set[str]) -> lis
             found.append(Fault("cut", node.name, path.receiver, text))
         elif path.scattered > _MISSING:
             text = (
-                f"{node.name}: of its nginx's last {len(path.window)} probes {path.missing} "
-                f"did not come to {path.receiver}; so many requests may go uncounted"
+                f"{node.name}: {path.missing} of the last {len(path.window)} probes through its nginx "
+                f"did not come to {path.receiver}; the same share of requests may go uncounted"
             )
             found.append(Fault("lossy", node.name, path.receiver, text))
     return found

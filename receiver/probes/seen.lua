@@ -1,8 +1,8 @@
--- Note the probes that came to a receiver; in any order, each as often as it comes.
+-- Note the probes that came to a receiver, in any order; one may come more than once.
 --   KEYS     probes
 --   ARGV     receiver; most paths; probes in a window; ms after which a silent path is forgotten; then for each probe
 --            RP, instance, number, when nginx was asked (ms of Redis TIME, 0: not known), its age in ms
---   returns  how many were left out, no more paths being kept
+--   returns  how many were left out because there are too many paths
 local time, left_out = redis.call('TIME'), 0
 local now, most = time[1] * 1000 + math.floor(time[2] / 1000), tonumber(ARGV[2])
 local width, keep = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -20,8 +20,8 @@ for i = 5, #ARGV, 5 do
   local name, number, asked = ARGV[1] .. ' ' .. ARGV[i], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   local seen, path = now - tonumber(ARGV[i + 4]), held(redis.call('HGET', KEYS[1], name))
   if not path and redis.call('HLEN', KEYS[1]) >= most then left_out = left_out + 1 else
-    local anew = {instance = ARGV[i + 1], last = number - 1, window = '', seen = 0, lag = -1}
-    if not path or path.instance ~= anew.instance then path = anew end
+    local fresh = {instance = ARGV[i + 1], last = number - 1, window = '', seen = 0, lag = -1}
+    if not path or path.instance ~= fresh.instance then path = fresh end
     local ahead, at = number - path.last, #path.window + number - path.last
     if ahead > 0 then
       path.last, path.window = number, (path.window .. ('0'):rep(math.min(ahead - 1, width)) .. '1'):sub(-width)

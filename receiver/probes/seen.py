@@ -1,6 +1,6 @@
-"""What came of the RPs' numbered probes: this worker's share on its way to Redis, the whole of it read from there.
+"""Which of the RPs' numbered probes came: each worker writes its share to Redis, and reads all of it from there.
 
-Judging it is receiver/probes/lost.py.
+receiver/probes/lost.py judges it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from shared.nodes import KEPT_MS, read_nodes
 from shared.probe import Probe
 from shared.store import Store, Word
 
-#: RPs whose probes a worker holds, and paths that the ledger keeps: forged names must fill neither.
+#: The most RPs whose probes a worker holds, and the most paths in Redis: forged names must fill neither.
 _MOST_RPS, _MOST_PATHS = 256, 1_024
 
 #: Probes noted in one call of the script at most.
 _BATCH = 200
 
-#: How often the paths are judged, s; and how long after the receiver's start the first time: probes come every 10 s at
-#: least, and what was lost while no receiver was there is no fault any more.
+#: How often the paths are judged, s; and how long after the receiver's start for the first time: by then each RP, which
+#: sends probes every 10 s at least, has sent new ones. What was lost while no receiver ran is no fault any more.
 _LOOK_EVERY_S, _FIRST_LOOK_S = 5.0, 12.0
 
 _log = logging.getLogger("pinban.receiver")
 
 
 class Probes:
-    """One thread notes, another takes to Redis; while that is away a window of each RP's probes is kept and no more."""
+    """One thread notes probes, another writes them to Redis. While Redis is away, each RP's last WINDOW are kept."""
 
     def __init__(self, store: Store, receiver: str) -> None:
         self._receiver = receiver
@@ -46,7 +46,7 @@ class Probes:
         self._keep([(probe, time.monotonic_ns() // 1_000_000)])
 
     def flush(self) -> None:
-        """Take to Redis what was noted. StoreError leaves it for another time; to repeat is safe."""
+        """Write to Redis what was noted. At a StoreError it is kept for the next call; to repeat is safe."""
         with self._lock:
             noted, self._noted = self._noted, {}
         rows = [row for probes in noted.values() for row in probes.items()]
@@ -65,13 +65,13 @@ class Probes:
             arguments += [probe.rp, probe.instance, probe.number, probe.asked_ms, now - came_ms]
         left_out = self._script([self._key], arguments)
         if left_out:
-            self._sparingly.warning("paths", "left out probes of more than %d paths; who sends them?", _MOST_PATHS)
+            self._sparingly.warning("paths", "left out probes: more than %d log paths; who sends them?", _MOST_PATHS)
 
     def _keep(self, rows: Iterable[tuple[Probe, int]]) -> None:
         with self._lock:
             for probe, came_ms in rows:
                 if probe.rp not in self._noted and len(self._noted) >= _MOST_RPS:
-                    self._sparingly.warning("rps", "left out probes of more than %d RPs; who sends them?", _MOST_RPS)
+                    self._sparingly.warning("rps", "left out probes: more than %d RPs; who sends them?", _MOST_RPS)
                     continue
                 probes = self._noted.setdefault(probe.rp, {})
                 probes.setdefault(probe, came_ms)
@@ -80,7 +80,7 @@ class Probes:
 
 
 class Watch:
-    """For the maintenance thread: takes probes to Redis; logs once what is wrong with a log path, and once its end."""
+    """For the maintenance thread: writes probes to Redis; logs when a fault of a log path begins, and when it ends."""
 
     def __init__(self, store: Store, receiver: str, probes: Probes, spool: Spool) -> None:
         self._store = store
@@ -91,10 +91,10 @@ class Watch:
         self._standing: dict[tuple[str, str], Fault] = {}
 
     def round(self) -> None:
-        """What is due. StoreError when Redis fails; then another round makes good."""
+        """Do what is due. StoreError when Redis fails; the next round does it then."""
         self._probes.flush()
         now = time.monotonic()
-        if now >= self._look_at and self._spool.foremost():
+        if now >= self._look_at and self._spool.leads():
             self._look_at = now + _LOOK_EVERY_S
             nodes = read_nodes(self._store)
             self._hear(faults(read_paths(self._store), nodes), {n.name for n in watched(nodes)})
@@ -109,7 +109,7 @@ class Watch:
             rp, _ = key
             if rp in rps:
                 _log.warning("%s: the lines of its nginx come again", rp)
-            else:  # its enforcer is gone, so nobody knows
+            else:  # its enforcer is gone: nobody knows whether lines come
                 now[key] = self._standing[key]
         self._standing = now
 

@@ -1,4 +1,4 @@
-"""Datagrams, many with one system call, put by the kernel where a successor can find them. No meaning, no policy.
+"""Receives many datagrams with one system call, into memory where another worker can find them. No meaning, no policy.
 
 recvmmsg(2) writes data, sender, flags and length into memory that all workers share. A killed process still
 completes the call that it is in, so after SIGKILL the receive buffer holds every datagram that left the socket.
@@ -14,13 +14,13 @@ import sys
 from collections.abc import Iterator
 from socket import AF_INET, AF_INET6, inet_ntop
 
-#: Datagrams that one call takes at most.
+#: Most datagrams that one call takes.
 BATCH = 64
 
 #: Bytes for one datagram: more than UDP can carry (65,507), so that only a unix socket's can be too long.
 DATAGRAM_BYTES = 65_536
 
-#: Bytes for a sender's address. The kernel replaces the length that stands beside it, which tells that a datagram came.
+#: Bytes for a sender's address. The kernel overwrites the length beside it, which shows that a datagram came.
 _NAME_BYTES = 128
 
 _WORD = 8
@@ -56,7 +56,7 @@ _libc.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.
 
 
 class ReceiveBuffer:
-    """Room for BATCH datagrams in memory given by the caller."""
+    """Space for BATCH datagrams, in memory given by the caller."""
 
     _MESSAGES = _WORD
     _VECTORS = _MESSAGES + BATCH * ctypes.sizeof(_Message)
@@ -66,7 +66,7 @@ class ReceiveBuffer:
 
     def __init__(self, memory: memoryview) -> None:
         self._memory = memory
-        self._batch = memory[:_WORD].cast("Q")  #: number of the batch that lies here; older than asked for: none does
+        self._batch = memory[:_WORD].cast("Q")  #: 1 + the number of the batch that lies here; 0: none does
         self._messages = (_Message * BATCH).from_buffer(memory, self._MESSAGES)
         vectors = (_IoVec * BATCH).from_buffer(memory, self._VECTORS)
         start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -79,7 +79,7 @@ class ReceiveBuffer:
         self._filled = BATCH
 
     def receive(self, source: socket.socket, batch: int) -> int:
-        """Take what the socket has now, as the batch of this number; how many datagrams that were."""
+        """Take what the socket has now, as batch number `batch`; returns how many datagrams. OSError if it fails."""
         for index in range(self._filled):
             self._messages[index].name_length = _NAME_BYTES
         self._filled = 0

@@ -1,11 +1,11 @@
 """What a worker has taken in and not yet counted, in memory that outlives the worker. No Redis, no parsing.
 
 One anonymous file in memory, made by the arbiter before it forks, holds a slot for every worker. A slot has a receive
-buffer, into which the kernel itself writes datagrams, and a queue of failures that wait to be counted. Both change
-hands in single eight-byte stores, so a worker killed between any two instructions leaves a slot that says exactly what
-is still to do; the lock on the slot goes with its process (fcntl(2)), and another worker adopts it.
+buffer, into which the kernel itself writes datagrams, and a queue of failures that wait to be counted. What each holds
+changes by single eight-byte stores, so a worker killed between any two instructions leaves a slot that says exactly
+what is still to do. The lock on the slot ends with its process (fcntl(2)), and then another worker adopts the slot.
 
-What was taken but not committed is done again by the heir. The id of a failure stays the same, so it counts once.
+That worker does again what was received but not committed. The id of a failure stays the same, so it counts once.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from receiver.spool.receive_buffer import ReceiveBuffer
 
-#: Failures that a slot holds while Redis is away; the oldest make room.
+#: Failures that a slot holds while Redis is away; when it is full, the oldest are dropped.
 QUEUE_LENGTH = 16_384
 
 #: Bytes of a queued failure, its length in the first two.
 RECORD_BYTES = 512
 
-#: Times that a receive buffer is tried again after its worker died over it, before it is given up.
+#: How often a receive buffer is tried again after a worker died on it, before it is given up.
 MAX_ATTEMPTS = 2
 
-#: What becomes of datagrams at once. `tail` and `batch` are the spool's own: records queued, batches done.
+#: The outcomes of datagrams, known when they are sorted. `tail` and `batch` are the spool's own: records queued,
+#: batches done.
 INTAKE = (
     "tail", "batch", "received", "refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt",
     "unknown_alias", "registration", "joined", "other", "probe",
 )  # fmt: skip
 
-#: What becomes of queued failures. `head` is the spool's own: records taken out.
+#: The outcomes of queued failures. `head` is the spool's own: records taken out.
 OUTCOMES = ("head", "counted", "expired", "queue_dropped", "bans")
 
 _WORD = 8
@@ -46,9 +47,10 @@ _HEADER_BYTES = 4096
 
 
 class Row:
-    """Numbers that change together: whoever reads, also after a crash, sees all of a change or none of it.
+    """Numbers that change together: a reader sees all of a change or none of it, also after a crash.
 
-    Two copies, after a word that counts the changes: it says which of them holds, and whether it did while it was read.
+    There are two copies, after a word that counts the changes. The word says which copy is valid; when it has changed
+    while a copy was read, that copy is read again.
     """
 
     def __init__(self, words: memoryview, names: Sequence[str]) -> None:
@@ -84,7 +86,7 @@ class Row:
 
 
 class Slot:
-    """One worker's share of the spool. One thread takes in, one takes out."""
+    """One worker's part of the spool. One thread fills it, another empties it."""
 
     def __init__(self, memory: memoryview, name: str) -> None:
         self.name = name
@@ -97,20 +99,20 @@ class Slot:
         self._taking_out = threading.Lock()
 
     def receive(self, source: socket.socket) -> int:
-        """Let the kernel fill the receive buffer, without waiting; how many datagrams came."""
+        """Let the kernel fill the receive buffer, without waiting; returns how many datagrams. OSError if it fails."""
         return self._receive_buffer.receive(source, self.intake.get("batch"))
 
     def datagrams(self) -> Iterator[tuple[str, bytes, bytes | None]]:
         """What lies in the receive buffer and is not committed: an id that stays the same, the sender, the datagram.
 
-        A datagram that was longer than the receive buffer takes is None.
+        The datagram is None when it was longer than DATAGRAM_BYTES.
         """
         batch = self.intake.get("batch")
         for index, sender, data in self._receive_buffer.pending(batch):
             yield f"{self.name}.{batch}.{index}", sender, data
 
     def commit(self, tally: Mapping[str, int], failures: Sequence[bytes]) -> None:
-        """The receive buffer is dealt with: these are the counts of its outcomes, and the failures to queue."""
+        """The receive buffer is done: add these counts of outcomes, and queue these failures."""
         with self._taking_out:
             excess = self.waiting + len(failures) - QUEUE_LENGTH
             if excess > 0:
@@ -140,7 +142,7 @@ class Slot:
             return head, records
 
     def settle(self, head: int, outcomes: Sequence[str], bans: int) -> None:
-        """The failures from `head` on ended in these outcomes; those that the queue dropped meanwhile are not ours."""
+        """Take failures from `head` on out of the queue, with these outcomes; those dropped meanwhile have theirs."""
         with self._taking_out:
             dropped = self.outcomes.get("head") - head
             added = {"head": max(len(outcomes) - dropped, 0), "bans": bans}
@@ -149,11 +151,11 @@ class Slot:
             self.outcomes.commit(added)
 
     def left_over(self) -> bool:
-        """Whether a worker that is gone left something to do."""
+        """Whether there is work in the slot: failures in the queue, or datagrams that are not committed."""
         return self.waiting > 0 or any(True for _ in self.datagrams())
 
     def attempt(self) -> bool:
-        """Count one more try at the receive buffer of a dead worker; False when it has had enough of them."""
+        """Count one more try at the receive buffer of a dead worker; False after more than MAX_ATTEMPTS."""
         self._words[_ATTEMPTS] += 1
         return self._words[_ATTEMPTS] <= MAX_ATTEMPTS
 
@@ -166,15 +168,15 @@ class Spool:
         self._file = os.memfd_create("pinban-spool")
         os.ftruncate(self._file, slots * size)
         memory = memoryview(mmap.mmap(self._file, slots * size))
-        # The name keeps the ids of two runs apart: a restarted receiver counts anew.
+        # A new name for each run: a restarted receiver numbers batches from 0 again, and must not make the same ids.
         self.name = secrets.token_hex(4)
         self.made_at = time.monotonic()  #: when the receiver started, s
         self.slots = [Slot(memory[i * size : (i + 1) * size], f"{self.name}.{i}") for i in range(slots)]
 
     def claim(self, slot: Slot) -> bool:
-        """Make the slot this process's own; False when another process lives in it.
+        """Lock the slot for this process; False when another process has it.
 
-        A process can claim its own slot again, so it keeps a list.
+        A process can lock its own slot again, so it must remember which ones it has.
         """
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self.slots.index(slot))
@@ -186,8 +188,8 @@ class Spool:
         """Give the slot back."""
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self.slots.index(slot))
 
-    def foremost(self) -> bool:
-        """Whether this process speaks for the receiver where one voice is enough: one worker does, while it lives."""
+    def leads(self) -> bool:
+        """Whether this worker does what only one worker of a receiver has to do: the first that asks, until it ends."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, len(self.slots))
         except BlockingIOError:

@@ -1,9 +1,9 @@
 -- Count failures of one address under one rule: exact over any findtime, and safe to repeat.
 --   KEYS[1]  pinban:count:{address}:rule    string, what people read
 --   KEYS[2]  pinban:window:{address}:rule   ZSET "id rp alias" -> ms; the member "!" is the last ban, see reset.lua
---   ARGV     findtime, ms; maxretry; from which count on to tell all; then triples: failure id, its RP and alias, its
---            age in ms
---   returns  failures in the window now, at most maxretry; if told, the window follows, member and ms in turn
+--   ARGV     findtime, ms; maxretry; the count from which on the window is returned; then triples: failure id, its RP
+--            and alias, its age in ms
+--   returns  failures in the window now, at most maxretry; then, from that count on, the window, member and ms in turn
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local findtime, maxretry = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -1,4 +1,4 @@
-"""Counting failures in Redis: many addresses, one round trip, and the same failure twice counts once."""
+"""Counts failures in Redis: many addresses in one round trip; a failure that comes twice counts once."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Counters:
         self._reset = store.script("receiver.store", "reset")
 
     def count(self, failures: Iterable[Failure], now_ms: int, hot: Collection[str] = ()) -> list[Counted]:
-        """Count failures and tell where each address stands, in each window of each rule; one round trip.
+        """Count failures, in one round trip; returns the count of each address in each window of its rule.
 
-        `now_ms` is by the same clock as Failure.received_ms: a failure that had to wait counts with its age. For
-        failures on rooms that are `hot` the evidence is told from rooms.hot_maxretry on.
+        `now_ms` is by the same clock as Failure.received_ms: a failure that had to wait counts with its age. The
+        evidence comes with a count at the limit; for failures on `hot` rooms, from rooms.hot_maxretry on.
         """
         together: dict[_Group, list[Failure]] = {}
         for failure in failures:
             for window in self.rule(failure.rule).windows(failure.rule):
                 together.setdefault((failure.network, window), []).append(failure)
         calls = [self._call(network, window, some, now_ms, hot) for (network, window), some in together.items()]
-        replies = self._count.many(calls) if calls else []  # what was counted already counts no second time
+        replies = self._count.many(calls) if calls else []  # safe after an error: no failure counts twice
         found = []
         for group, call, reply in zip(together, calls, replies, strict=True):
             told = self._repaired(group, call, reply) if isinstance(reply, BadDataError) else reply
@@ -53,20 +53,20 @@ class Counters:
     def _repaired(self, group: _Group, call: tuple[list[str], list[Word]], why: BadDataError) -> Any:
         """Count where a person put something else into a key of ours: it must neither stop others nor hide this one."""
         network, window = group
-        self._sparingly.warning("data", "%s of %s held something else, deleted: %s", window.name, network, why)
+        self._sparingly.warning("data", "deleted the counter %s of %s: %s", window.name, network, why)
         self._store.call("DEL", *call[0])
         return self._count(*call)
 
     def reset(self, network: Network, rules: Iterable[str], *, long: bool) -> None:
-        """Count an address from zero, without `long` only in the first windows; what it did stays known."""
+        """Count an address from zero; in the long windows only with `long`. No old failure can count again."""
         self._reset(self._names(network, rules, long=long), ())
 
     def forget(self, network: Network, rules: Iterable[str]) -> None:
-        """Know nothing of an address any more."""
+        """Delete the counters of an address, and the failures in them."""
         self._store.call("DEL", *self._names(network, rules, long=True))
 
     def forgive(self, joined: Failure, most: int) -> None:
-        """Take back failures of an address on the room that it has now joined, so many at most."""
+        """Take back failures of an address on the room that it has now joined, `most` at most."""
         for window in self.rule(joined.rule).windows(joined.rule):
             keys = [self._keys.count(joined.network, window.name), self._keys.window(joined.network, window.name)]
             keys.append(self._keys.forgiven(joined.network, window.name, joined.id))

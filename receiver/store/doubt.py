@@ -1,6 +1,6 @@
-"""Whose word is enough for a ban: a sender with too many bans in a minute is doubted for a while.
+"""Doubts a sender whose lines led to too many bans in a minute, for a while.
 
-Log lines come unauthenticated. Whoever can forge them may ban whom they like, but by this not many.
+Nothing proves who wrote a log line. An attacker who forges lines can have any address banned; this limits how many.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _log = logging.getLogger("pinban.receiver")
 
 
 class Doubt:
-    """The doubt of one deployment: all receivers count in Redis. Every method raises StoreError, safe to repeat."""
+    """Whom one deployment doubts; all receivers count together. Every method raises StoreError, is safe to repeat."""
 
     def __init__(self, store: Store, settings: Receiver) -> None:
         self._settings = settings
@@ -28,9 +28,9 @@ class Doubt:
         self._sparingly = Sparingly(_log, every_s=10.0)
 
     def trips(self, network: Network, senders: Iterable[str]) -> bool:
-        """Whether a ban of the network, on the word of these senders, must not be more than simulated.
+        """Whether a ban of the network must only be simulated, because one of these senders is doubted.
 
-        The ban counts for each of them, once a minute, and one that is doubted is enough.
+        The ban counts for each of them, a network once a minute. One doubted sender is enough.
         """
         most, length = self._settings.doubt_above, self._settings.doubt_for
         named = sorted(set(senders))
@@ -41,11 +41,12 @@ class Doubt:
         for sender in fresh:
             name = text_of(sender)
             _log.error(
-                "doubt: more than %d bans in a minute on the word of %s; its lines ban nobody until it was quiet "
-                "for %s. Forged, or a botnet? `pinban bans` tells, `pinban trust %s` ends it", most, name, length, name,
+                "doubt: more than %d bans in a minute by lines of %s; they ban nobody until it was quiet for %s. "
+                "Are they forged, or is it a botnet? see `pinban bans`; `pinban trust %s` ends the doubt",
+                most, name, length, name,
             )  # fmt: skip
         if known:
-            self._sparingly.say(logging.ERROR, "doubt", "doubt: %s is doubted, bans by it are simulated",
+            self._sparingly.say(logging.ERROR, "doubt", "doubt: %s is doubted; bans by its lines are only simulated",
                                 ", ".join(map(text_of, known)))  # fmt: skip
         return bool(fresh or known)
 

@@ -1,5 +1,5 @@
 -- Take back failures of one address on one room, the latest first, because a right PIN followed them. Safe to repeat,
--- also by way of another receiver: a join that comes again takes back the same failures, should they have come again.
+-- also through another receiver: a join that comes again takes back the same failures, in case they came again too.
 --   KEYS[1]  pinban:count:{address}:rule
 --   KEYS[2]  pinban:window:{address}:rule
 --   KEYS[3]  pinban:forgiven:{address}:rule:join   string, TTL: ids of the failures that this join took back

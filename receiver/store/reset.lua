@@ -1,5 +1,5 @@
--- Count an address from zero, because it was banned. The failures so far stay in the window, below the mark "!", so that
--- one of them that comes again by way of another receiver is known and counts no second time.
+-- Count an address from zero, because it was banned. The failures so far stay in the window, below the mark "!": one of
+-- them that comes again through another receiver is then known, and does not count again.
 --   KEYS     pinban:count:{address}:rule and pinban:window:{address}:rule in turn, for each window
 --   returns  nothing
 local time = redis.call('TIME')

@@ -1,8 +1,8 @@
 -- Note wrong PINs on one room.
 --   KEYS[1]  pinban:room:{alias}:failures    ZSET failure id -> ms
---   KEYS[2]  pinban:room:{alias}:addresses   HyperLogLog of the networks, begun anew each window
+--   KEYS[2]  pinban:room:{alias}:addresses   HyperLogLog of the networks, empty again after each window
 --   ARGV     window, ms; failures kept; then triples: failure id, network, its age in ms
---   returns  failures in the window, at most those kept; distinct networks, give or take 1 %
+--   returns  failures in the window, at most as many as are kept; distinct networks, give or take 1 %
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local window = tonumber(ARGV[1])

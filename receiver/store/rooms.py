@@ -1,6 +1,6 @@
 """Conferences under distributed attack: many addresses, few wrong PINs from each. No address is judged here.
 
-Watching costs memory in Redis for each room, so only so many are watched at a time, and aliases are cut.
+Each watched room costs memory in Redis, so their number is limited, and aliases are cut.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from shared.logs import Sparingly
 from shared.settings import Rooms as Limits
 from shared.store import Store, Word
 
-#: How long it is remembered that a room is watched, before the registry is asked again, s.
+#: How long to remember that a room is watched, before Redis is asked again, s.
 _ADMITTED_S = 30.0
 
-#: Rooms whose admission is remembered.
+#: Most rooms to remember so.
 _REMEMBERED = 4_096
 
 _log = logging.getLogger("pinban.receiver")
@@ -38,10 +38,10 @@ class Rooms:
         self._admit = store.script("receiver.store", "admit")
         self._admitted: dict[str, float] = {}
         self._sparingly = Sparingly(_log, every_s=60.0)
-        self.hot: frozenset[str] = frozenset()  #: replaced as a whole, by this thread and by whoever reads Redis
+        self.hot: frozenset[str] = frozenset()  #: replaced as a whole, by this thread and by maintenance
 
     def note(self, failures: Iterable[Failure], now_ms: int) -> None:
-        """Count wrong PINs per room, all in one round trip; one that they come upon from many sides becomes hot."""
+        """Count wrong PINs per room, all in one round trip; a room with many, from many addresses, becomes hot."""
         limits = self._limits
         together: dict[str, list[Failure]] = {}
         for failure in failures:
@@ -66,8 +66,8 @@ class Rooms:
     def _heat(self, room: str, count: int, addresses: int) -> None:
         limits = self._limits
         if self._ledger.heat(room, int(limits.hot_for), count, addresses, self._by):
-            _log.warning("room %s is under attack: %d wrong PINs from %d addresses; %d on it are a ban for %s",
-                         room, count, addresses, limits.hot_maxretry, limits.hot_for)  # fmt: skip
+            _log.warning("room %s is under attack: %d wrong PINs from %d addresses; for %s, %d on it are a ban",
+                         room, count, addresses, limits.hot_for, limits.hot_maxretry)  # fmt: skip
         self.hot |= {room}
 
     def _watched(self, rooms: Iterable[str]) -> list[str]:
@@ -85,7 +85,8 @@ class Rooms:
                     self._admitted[room] = now + _ADMITTED_S
                     watched.add(room)
                 else:
-                    self._sparingly.warning("rooms", "watches %d rooms and no more; raise rooms.most", limits.most)
+                    self._sparingly.warning("rooms", "watches only %d rooms, others are left out; raise rooms.most",
+                                            limits.most)  # fmt: skip
         return [room for room in asked if room in watched]
 
 

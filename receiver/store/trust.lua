@@ -1,7 +1,7 @@
--- Trust a sender again before its time, and count its bans from zero; write it into the history.
+-- End the doubt about a sender before its time, and count its bans from zero; write it into the history.
 --   KEYS     doubted, history, the bans of the sender
 --   ARGV     sender, by whom
---   returns  1 when it was doubted only, else 0
+--   returns  1 when it was doubted, else 0
 local was = redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('DEL', KEYS[3])
 if was == 1 then

@@ -1,8 +1,8 @@
--- Weigh a ban on the word of its senders: whose bans within a minute are too many is doubted, for a while after
--- the last minute that was too much.
+-- Count a ban for each sender of its evidence. A sender with too many bans within a minute is doubted, until a while
+-- after the last such minute.
 --   KEYS     doubted, history; then the bans of each sender: ZSET network -> ms, TTL
 --   ARGV     network; the most bans in a minute; how long a sender is doubted, ms; by whom; then the senders
---   returns  the senders that are doubted only from now on; those that were already
+--   returns  the senders that are doubted from now on; those that were doubted before
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local most, minute = tonumber(ARGV[2]), 60000

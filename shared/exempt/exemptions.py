@@ -34,11 +34,11 @@ class Exemptions:
     """The networks that are never counted, never banned, never dropped. For one thread.
 
     Those of ignoreip, its names looked up in the background; those of the central allow-list; with ignoreself the
-    addresses of this host, looked up anew once in `refresh_s`; and networks so wide that nobody can have meant them.
+    addresses of this host, read again every `refresh_s`; and networks so wide that a ban of them must be a mistake.
     """
 
     def __init__(self, settings: Settings, names: Names | None = None, refresh_s: float = 10.0) -> None:
-        """`names` is shared by all who ask; without it names in ignoreip exempt nobody."""
+        """`names` may be shared; without it, the names in ignoreip exempt nobody."""
         self._ignored = NetworkSet(network for text in settings.ignoreip if (network := parse_ignored(text)))
         self._names = names
         self._ignoreself = settings.ignoreself
@@ -60,7 +60,7 @@ class Exemptions:
         return ""
 
     def learn(self, allowed: AllowList) -> None:
-        """The central allow-list, as read from Redis just now; may be called by another thread."""
+        """Use this central allow-list, just read from Redis, from now on; may be called by another thread."""
         self._allowed = allowed
 
     def _own_addresses(self) -> NetworkSet:
@@ -72,7 +72,7 @@ class Exemptions:
 
 
 def names_of(settings: Settings) -> Names:
-    """The look-up of ignoreip's names, not yet started."""
+    """The thread that looks up ignoreip's names, not yet started."""
     return Names(text for text in settings.ignoreip if parse_ignored(text) is None)
 
 

@@ -1,4 +1,4 @@
-"""DNS names of ignoreip, looked up in the background. Nobody waits for the resolver but this thread."""
+"""DNS names of ignoreip, looked up in the background. Only this thread waits for the resolver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.addresses import NetworkSet, parse_network
 from shared.errors import AddressError
 from shared.logs import Sparingly
 
-#: How often every name is looked up anew, s.
+#: How often every name is looked up again, s.
 REFRESH_S = 60.0
 
 _log = logging.getLogger("pinban")
@@ -35,7 +35,7 @@ class Names(threading.Thread):
         self.networks = NetworkSet(())  #: replaced as a whole, so that any thread may read it
 
     def stop(self) -> None:
-        """End the loop; a look-up under way is not waited for."""
+        """End the loop, without waiting for a look-up under way."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -60,5 +60,5 @@ class Names(threading.Thread):
         for answer in answers:
             try:
                 yield str(parse_network(answer))
-            except AddressError as error:  # one with a zone id, say
+            except AddressError as error:  # for example one with a zone id
                 self._sparingly.warning("answer", "ignoreip: one address of %s is left out: %s", name, error)

@@ -1,4 +1,4 @@
-"""Giving up every right of root that a daemon does not need. For the main thread, before it starts others.
+"""Gives up every right of root that a daemon does not need. For the main thread, before it starts others.
 
 By prctl(2) and capset(2) through ctypes: Python's library has neither, and the package that has them is one more
 dependency for forty lines. What a daemon starts afterwards inherits no more than what is left here.
@@ -38,7 +38,7 @@ class _Data(ctypes.Structure):
 
 
 def keep_only(capabilities: Collection[int]) -> None:
-    """Keep these capabilities, of those that we have, and none else; for us and for all that we start.
+    """Of the capabilities that we have, keep only these, for us and for all that we start.
 
     The right to real-time priority stays: as a limit (RLIMIT_RTPRIO), or as CAP_SYS_NICE where that cannot be set. A
     kernel that refuses is a warning: a daemon with too many rights is better than none.
@@ -46,7 +46,7 @@ def keep_only(capabilities: Collection[int]) -> None:
     try:
         _keep_only(capabilities if _limit_allows() else {*capabilities, _CAP_SYS_NICE})
     except OSError as error:
-        _log.warning("keeps more rights than it needs: %s; start it by a user of its own", error)
+        _log.warning("keeps more rights than it needs: %s; start it as a user of its own", error)
 
 
 def _limit_allows() -> bool:

@@ -1,7 +1,7 @@
 -- Change the central allow-list, and lift the bans that it now forbids; publish all of it, write it into the history.
 --   KEYS     bans, allow, rev, epoch, history; then a ban and its strikes for each network to let in
---   ARGV     network; its JSON, or "" to take it off the list; by whom, channel, digits for a new epoch; then the banned
---            networks to let in
+--   ARGV     network; its JSON, or "" to take it off the list; by whom, channel, digits for a new epoch; then the
+--            banned networks to let in
 --   returns  how many bans were lifted; 1 when the list changed, else 0
 local changed
 if ARGV[2] == '' then

@@ -10,7 +10,7 @@ from shared.addresses import Network, NetworkSet
 from shared.ledger.allow import read_allow
 from shared.store import Store
 
-#: A heartbeat silences the other receivers for this long, ms. They ask every second, so heartbeats come every two.
+#: No other heartbeat is sent for this long, ms. Receivers ask every second, so one comes about every two seconds.
 HEARTBEAT_MARK_MS = 1_500
 
 #: How long after its ban's end a strike is remembered, ms.
@@ -83,7 +83,7 @@ class Ledger:
         return bool(self._heartbeat(keys, [by, HEARTBEAT_MARK_MS, self._keys.channel, _epoch()]))
 
     def heat(self, room: str, for_ms: int, failures: int, addresses: int, by: str) -> bool:
-        """Declare a room hot; False when it was already."""
+        """Declare a room hot; False when it was hot already."""
         keys = [self._keys.hot, self._keys.epoch, self._keys.rev, self._keys.history]
         return bool(self._heat(keys, [room, for_ms, failures, addresses, by, self._keys.channel, _epoch()]))
 

@@ -1,6 +1,7 @@
--- The epoch of the ledger, for the scripts that publish: it comes before them.
+-- The epoch of the ledger, for the scripts that publish: this file is put before theirs.
 -- A server that takes over from another, or starts again, may lack the last changes and then gives their revisions to
--- others. So an epoch ends with the id of the process that wrote it, and the first write of another begins a new one.
+-- other changes. So an epoch ends with the id of the process that wrote it, and the first write of another process
+-- begins a new epoch.
 --   KEYS     none; the caller's key is given
 --   ARGV     none; a new epoch is made of eight random digits of the caller's
 --   returns  sixteen hexadecimal digits

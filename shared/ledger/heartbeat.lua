@@ -1,11 +1,11 @@
--- Let every enforcer know that the ledger is alive and at which revision; also forget bans that are over.
--- All receivers call this every second. While the last heartbeat's mark stands the others stay silent, so whoever comes
--- first after it is gone heartbeats next, and no receiver is missed when it dies.
--- A mark from the future tells that Redis' clock was set back: the ends of the bans go back with it, lest they outlive
--- them; by 1,250 ms more than it shows, as the mark is up to 2,500 ms old. Those of a ban made since are right, and
--- mostly before the mark.
+-- Tell every enforcer that the ledger is alive and at which revision; also forget bans that are over.
+-- Every worker of every receiver calls this each second. While the mark of the last heartbeat is fresh nothing is sent;
+-- the first call after that sends the next one, so any receiver takes over from one that dies.
+-- A mark from the future shows that Redis' clock was set back. Then the ends of the bans move back too, so that no ban
+-- lasts longer: by 1,250 ms more than the mark shows, because it is up to 2,500 ms old. A ban made since then has a
+-- right end, which mostly lies before the mark.
 --   KEYS     heartbeat, epoch, rev, bans
---   ARGV     by whom, ms that the mark stands, channel, digits for a new epoch
+--   ARGV     by whom, ms that the mark is fresh, channel, digits for a new epoch
 --   returns  1 when this call was the heartbeat, else 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,7 +1,7 @@
--- Declare a room hot, unless it is; publish it and write it into the history.
+-- Declare a room hot, unless it is hot already; publish it and write it into the history.
 --   KEYS     hot, epoch, rev, history
 --   ARGV     alias, ms that it stays hot, failures, distinct addresses, by whom, channel, digits for a new epoch
---   returns  1 when it is hot from now on, 0 when it was already
+--   returns  1 when it is hot from now on, 0 when it was hot already
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)

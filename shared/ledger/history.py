@@ -11,7 +11,7 @@ from shared.store import Store, number, text_of
 
 Row = dict[str, Any]
 
-#: Entries read at once while one is looked for.
+#: Entries read in one round trip.
 _PAGE = 1_000
 
 
@@ -45,12 +45,12 @@ class History:
 
 
 def sentence(row: Row) -> str:
-    """What happened, in one line without its time. An entry that lacks a field, as pinban writes none, says so."""
+    """What happened, in one line without its time. If it lacks a field, as none of pinban's does, the line says so."""
     try:
         return _SENTENCES[row["event"]](row) + (f", by {row['by']}" if row.get("by") else "")
     except KeyError as missing:
         rest = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("id", "at_ms", "event"))
-        why = f"an entry without {missing}" if row["event"] in _SENTENCES else row["event"] or "an entry of nobody"
+        why = f"an entry without {missing}" if row["event"] in _SENTENCES else row["event"] or "an entry without event"
         return f"{why}: {rest}"
 
 
@@ -67,7 +67,7 @@ _SENTENCES: dict[str, Callable[[Row], str]] = {
     "hot": lambda row: (
         f"room {row['room']} is under attack: {row['failures']} wrong PINs from {row['addresses']} addresses"
     ),
-    "doubt": lambda row: f"doubts {row['sender']}: more than {row['most']} bans in a minute on its word",
+    "doubt": lambda row: f"doubts {row['sender']}: more than {row['most']} bans in a minute by its lines",
     "trust": lambda row: f"trusts {row['sender']} again",
     "allow": lambda row: f"allowed {row['network']}{_because(row)}",
     "disallow": lambda row: f"took {row['network']} off the allow-list",

@@ -1,4 +1,4 @@
-"""Who is banned, or would be: the ledger's bans, read little by little, however many there are. Reads only."""
+"""Who is banned, or would be: the ledger's bans, however many, read in small parts. Reads only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from shared.addresses import Network, parse_network
 from shared.errors import AddressError, StoreError
 from shared.store import Command, Store, number, text_of
 
-#: Members that Redis is asked for at once: it serves nobody else for the millisecond that it needs for them.
+#: Members that Redis is asked for at once: they take it a millisecond, in which it serves nobody else.
 _PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One ban of the ledger, with what people may want to know of it. What cannot be read is empty or 0."""
+    """One ban of the ledger, with all that is known of it. What cannot be read is empty or 0."""
 
     network: Network
     until_ms: int  #: Redis TIME
@@ -55,7 +55,7 @@ def banned(store: Store, *, simulated: bool = False) -> Members:
 
 
 def standing(store: Store, *, simulated: bool = False) -> list[Standing]:
-    """The same with all that is known of each, the one that lasts longest first."""
+    """Every ban that holds now, with all that is known of it, the longest first. StoreError when Redis fails."""
     key = store.keys.simulation if simulated else store.keys.ban
     members = sorted(banned(store, simulated=simulated).networks.items(), key=lambda each: (-each[1], each[0]))
     found = []
@@ -87,7 +87,7 @@ def _standing(network: Network, until_ms: int, facts: dict[str, str], *, simulat
 
 
 def _members(store: Store, key: str) -> Iterator[tuple[bytes, int]]:
-    """All members with their scores, by ZSCAN: what is there all the time is told, some of it twice."""
+    """All members with their scores, by ZSCAN: one that is there all the time is found, maybe twice."""
     cursor = 0
     while True:
         cursor, reply = store.call("ZSCAN", key, cursor, "COUNT", _PAGE)

@@ -22,13 +22,13 @@ from shared.settings import Address
 #: A command and redis-py's options for its reply.
 _Command = tuple[tuple[Any, ...], dict[str, Any]]
 
-#: How often a command may be sent: redirections lead to the right node in two, a slot under way may need more.
+#: How often a command may be sent: redirections lead to the right node in two, a slot on the move may need more.
 _TURNS = 6
 
 #: Rest before a slot is tried again while it is being moved, s.
 _REST_S = 0.03
 
-#: What says that a node cannot be used now.
+#: The errors after which a node cannot be used now.
 _NODE_FAILED = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, ClusterDownError)
 
 #: Commands without a key, by their first word. They go to the node of the ledger.
@@ -38,7 +38,7 @@ _KEYLESS = frozenset(
 
 
 class Cluster(redis.Redis):
-    """For one thread. Keep it as long as anything that it made: the connections go with it."""
+    """For one thread. Keep it as long as anything that it made is in use: its end closes the connections."""
 
     def __init__(self, seeds: Sequence[Address], home: str, options: dict[str, Any]) -> None:
         """`home` is a key, or what its braces hold: its node answers what has no key, and serves subscriptions."""
@@ -82,7 +82,7 @@ class Cluster(redis.Redis):
             node.close()
 
     def send(self, commands: Sequence[_Command]) -> list[Any]:
-        """Send each command to the node of its key, and again where it is sent on to; replies in order.
+        """Send each command to the node of its key, and again where it is redirected to; replies in order.
 
         A reply may be an error of that command. Raises when a node does not answer.
         """
@@ -143,7 +143,7 @@ class Cluster(redis.Redis):
         return replies[1::2] if asking else replies
 
     def _redirected(self, slot: int, address: Address, answer: object) -> tuple[Address, bool] | None:
-        """Where to send a command that was answered so, and whether as one ASKING; None when that was the answer."""
+        """Where a command has to go after this answer, and whether with ASKING; None when the answer stands."""
         match answer:
             case MovedError():
                 self._map = {}  # to be learned at the next command; this one knows
@@ -202,7 +202,7 @@ class Cluster(redis.Redis):
             self._nodes.pop(address).close()
 
     def _doubt(self, address: Address) -> None:
-        """A node failed: learn the map anew, from others first."""
+        """A node failed: learn the map again, from the others first."""
         self._map = {}
         self._ask = [*(each for each in self._ask if each != address), address]
 

@@ -1,8 +1,8 @@
 """Connections to Redis, made the one way that is safe here. No commands.
 
 redis-py retries by itself and sends a command again that may already have been carried out; a frozen server then
-counts one failure twice and blocks the caller for half a minute. Retries are off and every wait has an end: whoever
-calls decides what to repeat, and repeats only what is idempotent.
+counts one failure twice and blocks the caller for half a minute. Retries are off and every wait has an end: the
+caller decides what to repeat, and repeats only what is idempotent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shared.store.sentinel import SENTINEL_S, connect_by_sentinels
 from shared.store.store import Store
 from shared.store.tls import in_tls, secure_options, sentinel_options, uses_tls
 
-#: Longest wait for an answer on the path of a failure, s. A healthy Redis needs less than a millisecond.
+#: Longest wait for an answer between a failure and its ban, s. A healthy Redis needs less than a millisecond.
 HASTY_S = 0.5
 
 #: Longest wait for people's commands and for snapshots of many bans, s.
@@ -39,7 +39,7 @@ _KEEPALIVE = {
 
 
 def connect(settings: Settings, who: str, timeout_s: float) -> Store:
-    """A store that connects at its first command. SettingsError for a URL that redis-py does not take.
+    """A store that connects at its first command. SettingsError for a URL that redis-py does not accept.
 
     `who` is shown by CLIENT LIST.
     """
@@ -58,7 +58,7 @@ def connect(settings: Settings, who: str, timeout_s: float) -> Store:
                 client = connect_by_sentinels(servers, theirs, own)
             else:
                 client = Cluster(servers.hosts, Keys(settings.redis.prefix).rev, theirs)
-        client.connection_pool.make_connection()  # connects to nothing, but refuses options that there are not
+        client.connection_pool.make_connection()  # does not connect, but refuses options that do not exist
     except (ValueError, TypeError) as error:
         reason = "" if "@" in settings.redis.url else f" ({error})"  # it may quote a part of the password
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""Whatever redis-py raises, in our words with a remedy. No connecting."""
+"""Turns what redis-py raises into our errors, with a remedy. Connects to nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redis.sentinel import MasterNotFoundError
 from shared.errors import BadDataError, ForbiddenError, ForgottenError, StoreError, StoreFullError
 from shared.store.tls import UnreadableError, tls_remedy
 
-#: What an error means to the person who has to mend it; the first that fits, because some are kinds of others.
+#: What an error means to the person who has to fix it. The first that fits counts: some are kinds of others.
 _REMEDIES: dict[type[Exception] | tuple[type[Exception], ...], str] = {
     UnreadableError: "{}",
     redis.exceptions.AuthenticationError: "refuses our password ({}); see redis.username and redis.password_file",

@@ -57,7 +57,7 @@ class Keys:
         return f"{{{self.prefix}}}:doubted"
 
     def sender(self, name: str) -> str:
-        """ZSET network -> ms, TTL: bans of the last minute on the word of a sender."""
+        """ZSET network -> ms, TTL: bans of the last minute by a sender's lines."""
         return f"{{{self.prefix}}}:sender:{name}"
 
     @property
@@ -95,7 +95,7 @@ class Keys:
 
     @property
     def heartbeat(self) -> str:
-        """String "who ms": who sent the last heartbeat, and when by Redis TIME; the others keep silent for a moment."""
+        """String "who ms": who sent the last heartbeat, and when by Redis TIME; no other follows for a moment."""
         return f"{{{self.prefix}}}:heartbeat"
 
     @property
@@ -115,7 +115,7 @@ class Keys:
 
     @property
     def mailing(self) -> str:
-        """String, TTL: the receiver that sent the last mail; while it stands nobody sends another."""
+        """String, TTL: the receiver that sent the last mail; while this key lives nobody sends another."""
         return f"{{{self.prefix}}}:mailing"
 
     def node(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What Redis says of its memory, and what of that costs bans. Asks INFO, which needs no more than the right to it."""
+"""What Redis says of its memory, and what in that may cost bans. Needs no right but that to INFO."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from shared.errors import ForbiddenError
 from shared.store.store import Store
 
-#: From this share of maxmemory on an operator should know.
+#: From this share of maxmemory on the operator is warned.
 _NEARLY_FULL = 0.9
 
 
@@ -22,7 +22,7 @@ def read_memory(store: Store) -> Mapping[str, Any]:
 
 
 def losses(memory: Mapping[str, Any]) -> list[str]:
-    """What in it loses bans or counts, now or soon; each with its remedy. Pure."""
+    """The faults that lose bans or counts, now or soon, each with its remedy. Pure."""
     policy = str(memory.get("maxmemory_policy", ""))
     used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
     found = []

@@ -1,7 +1,7 @@
-"""A client that finds its Redis by asking sentinels, and leaves a master that is one no more. No keys.
+"""A client that finds its Redis by asking sentinels, and leaves a server that is not the master any more. No keys.
 
-redis-py asks when it connects and then never again: nobody tells it of a new master. A server that was demoted but
-lives keeps its connections, so the sentinels are asked again from time to time.
+redis-py asks only when it connects, so it does not hear of a new master. A master that was demoted but lives keeps its
+connections. So the sentinels are asked again from time to time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ASK_EVERY_S = 1.0
 
 
 class _Sentinels(Sentinel):
-    """Asks for the address alone, which is the promoted replica's from the moment of its promotion."""
+    """Asks for the address alone: from the moment of a promotion, that is the new master's."""
 
     def discover_master(self, service_name: str) -> Address:
         """The master's address, from whichever sentinel answers; MasterNotFoundError says what each of them said."""
@@ -46,7 +46,7 @@ class _Sentinels(Sentinel):
 
 
 class _Pool(SentinelConnectionPool):
-    """Lets go of its connections when it learns of another master."""
+    """Drops its connections when it learns of another master."""
 
     def __init__(self, service_name: str, sentinel_manager: Sentinel, **options: Any) -> None:
         self._ask_at = 0.0
@@ -58,7 +58,7 @@ class _Pool(SentinelConnectionPool):
         return super().get_connection(*arguments, **options)
 
     def ask(self) -> None:
-        """Ask the sentinels who the master is, if that is due. Without an answer, what works goes on."""
+        """Ask the sentinels who the master is, if that is due. Without an answer, a connection that works is kept."""
         began = time.monotonic()
         if self.master_address and began >= self._ask_at:
             with suppress(MasterNotFoundError):
@@ -77,7 +77,7 @@ def connect_by_sentinels(servers: Servers, options: dict[str, Any], own: dict[st
 def left_behind(client: redis.Redis, channel: redis.client.PubSub) -> str:
     """Why a subscription should not be believed any more, or "": its server is not the master.
 
-    Always "" without sentinels, and when no sentinel answers: what works goes on.
+    Always "" without sentinels, and when no sentinel answers: a subscription that works is kept.
     """
     pool = client.connection_pool
     if not isinstance(pool, _Pool):

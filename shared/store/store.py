@@ -1,6 +1,7 @@
 """What pinban asks of Redis: commands, several in one round trip, scripts, a subscription. Knows no verb of ours.
 
-Nothing but this package imports redis-py. Commands are written as redis-cli takes them; every failure is a StoreError.
+Only this package imports redis-py (and pinban/local/embedded.py, to wait for its own server). Commands are written as
+redis-cli takes them; every failure is a StoreError.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Command = Sequence[Word]
 
 
 class Store:
-    """The connection of one thread, with the names of its keys. Every method raises StoreError alone."""
+    """The connection of one thread, with the names of its keys. Every method raises only StoreError."""
 
     def __init__(self, client: redis.Redis, keys: Keys | None = None, where: str = "") -> None:
         """`where` is the server's URL without its password, for messages."""
@@ -66,13 +67,13 @@ class Store:
         return made
 
     def prepare(self) -> None:
-        """Connect, and have Redis know all scripts made so far, so that the first failure need not wait for that."""
+        """Connect, and load all scripts made so far into Redis, so that the first failure need not wait for it."""
         for script in self._scripts:
             script.load()
 
     @contextmanager
     def subscribed(self, channel: str) -> Iterator[Subscription]:
-        """Listen to a channel, on a connection of its own; what happens inside raises StoreError alone."""
+        """Listen to a channel, on a connection of its own; errors of Redis inside become StoreError."""
         with translated(self._where), self.client.pubsub() as listening:  # type: ignore[no-untyped-call]
             listening.subscribe(channel)
             yield Subscription(self.client, listening)
@@ -113,7 +114,7 @@ class Script:
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def load(self) -> None:
-        """Have Redis know it."""
+        """Load it into Redis."""
         self._store.call("SCRIPT LOAD", self._text)
 
     def __call__(self, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
@@ -126,7 +127,7 @@ class Script:
     def many(self, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]) -> list[Any]:
         """The replies to many calls in one round trip. The first error among them is raised; the others are done.
 
-        A call whose keys hold something else has a BadDataError in the place of its reply: it must not stop the others.
+        A call whose key has another type has a BadDataError in the place of its reply: it must not stop the others.
         """
         commands = [("EVALSHA", self._sha, len(keys), *keys, *arguments) for keys, arguments in calls]
         replies = self._store.each(commands)

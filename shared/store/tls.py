@@ -1,4 +1,4 @@
-"""What keeps a connection to Redis ours alone: the password, read anew for each connection, and TLS. No connecting."""
+"""What protects a connection to Redis: the password, read again for each connection, and TLS. Connects to nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TLS_REMEDIES = {
     r"SSL: WRONG_VERSION_NUMBER": "it does not speak TLS on this port; see redis.url and redis.tls",
     r"SSL: \w+ALERT_CERTIFICATE_EXPIRED": "it refuses our certificate, which has expired; renew redis.cert_file",
     r"SSL: \w+ALERT|EOF occurred in violation of protocol": (
-        "it refuses our certificate, or that there is none; see redis.cert_file and redis.key_file"
+        "it refuses our certificate, or wants one and got none; see redis.cert_file and redis.key_file"
     ),
     r":\d+\. (No such file|Permission denied)": (
         "redis.ca_file, redis.cert_file or redis.key_file cannot be read; make them readable for this user"
@@ -31,7 +31,7 @@ _TLS_REMEDIES = {
 
 
 class UnreadableError(redis.exceptions.AuthenticationError):
-    """The password's file cannot be read now; redis-py passes on no errors but its own."""
+    """The password's file cannot be read now. redis-py passes on its own errors only, so this is one."""
 
 
 class _PasswordFile(CredentialProvider):
@@ -97,7 +97,7 @@ def _tls(settings: Settings) -> dict[str, Any]:
 def check_secrets(settings: Settings) -> None:
     """SettingsError when files of password, certificates or key cannot be read, or do not go together.
 
-    For the start and for a reload: whatever becomes of the files later is told when it matters, and tried again.
+    For the start and for a reload: when a file goes bad later, each connection that fails says so, and is tried again.
     """
     told = settings.redis
     if told.password_file and "@" in told.url:
@@ -124,12 +124,12 @@ def check_secrets(settings: Settings) -> None:
                 context.load_cert_chain(path, told.key_file or None)
         except ssl.SSLError as error:
             other = " with redis.key_file" if name == "cert_file" and told.key_file else ""
-            raise SettingsError(f"redis.{name} = {path!r} is of no use{other} ({error.reason}); write PEM") from error
+            raise SettingsError(f"redis.{name} = {path!r} cannot be used{other} ({error.reason}); write PEM") from error
         except OSError as error:
             why = error.strerror or error
             raise SettingsError(f"redis.{name} = {path!r} cannot be read ({why}); make it readable for us") from error
 
 
 def tls_remedy(text: str) -> str:
-    """What an error of TLS means, or "" when it is none."""
+    """What an error of TLS means, or "" when it is another error."""
     return next((remedy for sign, remedy in _TLS_REMEDIES.items() if re.search(sign, text)), "")

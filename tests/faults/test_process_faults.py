@@ -143,7 +143,7 @@ def test_a_flood_that_nobody_reads_is_lost_to_the_last_datagram_but_never_uncoun
         assert now["drops"] > 15_000
         assert now["counted"] == sent - now["drops"]
         await_said(lab.receiver, f"the kernel dropped {now['drops']} datagrams", since)
-        assert "the sockets' buffers being full" in operate(lab, "status").stdout
+        assert "because the sockets' buffers were full" in operate(lab, "status").stdout
 
 
 @pytest.mark.row(20)
@@ -191,7 +191,7 @@ def test_a_killed_enforcer_is_adopted_by_the_next_with_no_rule_or_set_made_anew(
     rp.enforcer.kill()
     assert [line for line in traces(rp.host.namespace) if "-A" in line] == [line for line in before if "-A" in line]
     rp.enforcer.start()
-    await_said(rp.enforcer, "everything stands already", since)
+    await_said(rp.enforcer, "everything is in place already", since)
     await_said(rp.enforcer, "follows the ledger", since)
     agree(lab)
 
@@ -264,7 +264,7 @@ def second(lab: Lab, tmp_path: Path) -> Iterator[Receiver]:
 def test_heartbeats_are_taken_over_within_seconds_when_their_sender_stops_or_dies(
     lab: Lab, receiver: Receiver, second: Receiver
 ) -> None:
-    """Whoever heartbeats is stopped, all its processes; then whoever heartbeats instead is killed, all of it."""
+    """The receiver that sends heartbeats is stopped, all its processes; then the one that took over is killed."""
     logs, receivers = logged(lab), {"rx1": receiver, "rx2": second}
     with lab.redis.client() as client:
         for number in (signal.SIGSTOP, signal.SIGKILL):

@@ -36,13 +36,13 @@ def ban(firewall: Firewall, address: str) -> Network:
 @pytest.mark.parametrize("action", ["drop"])
 def test_a_banned_client_starves_in_both_directions_and_nobody_else_does(routed: Lab, firewall: Firewall) -> None:
     for client, other in ((CLIENT4, OTHER4), (CLIENT6, OTHER6)):
-        asking, waiting, exempt = (routed.connect(source, 80) for source in (client, client, other))
-        assert all(echoes(each, COMES_S) for each in (asking, waiting, exempt))
+        asking, waiting, bystander = (routed.connect(source, 80) for source in (client, client, other))
+        assert all(echoes(each, COMES_S) for each in (asking, waiting, bystander))
         network = ban(firewall, client)
-        for each in (waiting, exempt):
+        for each in (waiting, bystander):
             routed.server.connections[each.getsockname()[:2]].sendall(b"answer")
-        exempt.settimeout(COMES_S)
-        assert exempt.recv(6) == b"answer"
+        bystander.settimeout(COMES_S)
+        assert bystander.recv(6) == b"answer"
         assert not echoes(asking, SILENCE_S)
         waiting.settimeout(SILENCE_S)
         with pytest.raises(TimeoutError):

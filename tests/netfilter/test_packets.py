@@ -65,14 +65,14 @@ def test_a_banned_client_starves_on_our_ports_alone_and_nobody_else_does(
 def test_an_answer_in_flight_does_not_reach_a_banned_client(
     lab: Lab, firewall: Firewall, client: str, other: str
 ) -> None:
-    banned, exempt = lab.connect(client, 80), lab.connect(other, 80)
+    banned, bystander = lab.connect(client, 80), lab.connect(other, 80)
     assert echoes(banned, COMES_S)
-    assert echoes(exempt, COMES_S)
+    assert echoes(bystander, COMES_S)
     ban(firewall, client)
-    for connection in (banned, exempt):
+    for connection in (banned, bystander):
         lab.server.connections[connection.getsockname()[:2]].sendall(b"answer")
-    exempt.settimeout(COMES_S)
-    assert exempt.recv(6) == b"answer"
+    bystander.settimeout(COMES_S)
+    assert bystander.recv(6) == b"answer"
     banned.settimeout(SILENCE_S)
     with pytest.raises(TimeoutError):
         banned.recv(6)
@@ -155,9 +155,9 @@ def test_every_port_and_protocol_can_be_closed(lab: Lab, make: Make) -> None:
     assert list(firewall.install()) == []
     for client, other in ((CLIENT4, OTHER4), (CLIENT6, OTHER6)):
         # both before the ban: a neighbour solicitation from the banned address would go unanswered as well
-        banned, exempt = lab.connect(client, 8080), lab.connect(other, 8080)
+        banned, bystander = lab.connect(client, 8080), lab.connect(other, 8080)
         ban(firewall, client)
-        assert echoes(exempt, COMES_S)
+        assert echoes(bystander, COMES_S)
         assert not echoes(banned, SILENCE_S)
 
 

@@ -139,7 +139,7 @@ def test_a_key_of_another_type_is_replaced_and_hides_nobody(
     client.set(KEYS.window(A, "pin"), "x")
     found = counts.count([failure("a"), failure("b", B)], NOW_MS)
     assert found == [Counted(A, "pin", 1), Counted(B, "pin", 1)]
-    assert "pin of 203.0.113.7 held something else, deleted" in caplog.text
+    assert "deleted the counter pin of 203.0.113.7" in caplog.text
 
 
 @pytest.mark.parametrize("member", ["garbage", "", " ", "\xff\xfe", "!"])

@@ -248,4 +248,4 @@ def test_a_member_that_is_no_network_is_left_out(
     client.zadd(KEYS.bans, {"garbage": 2**53, "0.0.0.0/0": 2**53})
     proxy.start()
     proxy.drops(A)
-    assert "left out 1 members that are no network" in caplog.text
+    assert "left out 1 bans that are no network" in caplog.text

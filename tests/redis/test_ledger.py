@@ -196,7 +196,7 @@ def test_a_ban_that_is_over_was_no_ban_to_an_unban(ledger: Ledger, client: redis
     assert not ledger.unban(A, "", "")
 
 
-def test_of_many_receivers_one_heartbeats_in_each_period(
+def test_of_many_receivers_one_sends_the_heartbeat_of_each_period(
     settings: Settings, server: RedisServer, client: redis.Redis, channel: Channel
 ) -> None:
     clients = [server.client() for _ in range(3)]
@@ -271,8 +271,8 @@ def test_a_clock_that_was_set_back_takes_the_ends_of_the_bans_with_it(ledger: Le
     ends = dict(members(client, KEYS.bans))
     assert abs(ends[A] - now - 300_000) < 2_000
     assert abs(ends[B] - now - 300_000) < 1_000
-    assert text(client, KEYS.rev) == "3", "every enforcer reads the ledger anew"
-    assert not ledger.heartbeat("rx1/1"), "it heartbeats as always"
+    assert text(client, KEYS.rev) == "3", "every enforcer reads the ledger again"
+    assert not ledger.heartbeat("rx1/1"), "the next one is not due yet"
 
 
 def test_evidence_may_hold_anything_that_json_holds(ledger: Ledger, client: redis.Redis) -> None:

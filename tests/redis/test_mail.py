@@ -101,7 +101,7 @@ def test_a_ban_is_mailed_with_its_evidence(told: Settings, client: redis.Redis, 
     assert mail["Subject"] == "[pinban] banned 203.0.113.7, rule pin"
     assert mailbox.recipients == ["noc@example.org", "abuse@example.org"]
     body = mail.get_content()
-    assert "2026-11-22 14:12:18  room meet.alice  by way of 10.0.0.11  request 6458bd4b" in body
+    assert "2026-11-22 14:12:18  room meet.alice  through 10.0.0.11  request 6458bd4b" in body
     assert "pinban unban 203.0.113.7" in body
     assert not mailer.look()
     assert len(mailbox.mails) == 1
@@ -214,7 +214,7 @@ def test_a_room_that_a_client_named_cannot_write_headers_or_lines() -> None:
 def test_a_sender_that_is_only_observed_is_told_of() -> None:
     entry = {"event": "doubt", "sender": "10.0.0.11", "most": "1000", "by": "rx1"}
     mail = message(Mail(to=("noc@example.org",)), [entry], "rx1")
-    assert mail["Subject"] == "[pinban] 10.0.0.11 is doubted, it banned too many"
+    assert mail["Subject"] == "[pinban] 10.0.0.11 is doubted: too many bans by its lines"
     assert "pinban trust 10.0.0.11" in mail.get_content()
 
 

@@ -20,7 +20,7 @@ def test_an_address_that_fails_once_costs_no_more_than_the_limit(settings: Setti
     assert 100 < used.each <= LIMIT
 
 
-def test_the_receivers_journal_takes_no_more_memory_however_many_failures_pass() -> None:
+def test_the_receivers_spool_takes_no_more_memory_however_many_failures_pass() -> None:
     spool = Spool(1)
     slot = spool.slots[0]
     received_ms = time.monotonic_ns() // 1_000_000

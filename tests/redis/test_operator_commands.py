@@ -254,7 +254,7 @@ def test_bans_are_listed_longest_first_with_their_reason(run: Run, ledger: Ledge
     assert rows[1]["evidence"][0]["alias"] == "meet.alice"
     shown = run("bans").output
     assert "asked by abuse@" in shown
-    assert "rooms meet.alice; by way of 10.0.0.2" in shown
+    assert "rooms meet.alice; through 10.0.0.2" in shown
 
 
 def test_nobody_is_banned(run: Run) -> None:

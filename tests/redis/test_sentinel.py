@@ -201,7 +201,7 @@ def test_a_master_that_the_sentinels_have_given_up_is_left_and_what_only_it_knew
                 Ledger(Store(stuck)).heartbeat("rx2")
                 return C in firewall.bans()
 
-            wait_until(left_too, "the enforcer has left it though it heartbeats", SILENCE_S)
+            wait_until(left_too, "the enforcer has left it although it sends heartbeats", SILENCE_S)
         ledger.unban(A, "", "")
         wait_until(lambda: firewall.bans().keys() == {B, C}, "bans and unbans arrive, and no ban was lost")
         wait_until(lambda: not follower.trouble, "all is well")

@@ -110,7 +110,7 @@ def test_with_the_right_certificates_it_works(host: OneHost, place: Path, files:
             "the server's certificate is signed by nobody we trust; see redis.ca_file"
         )
         assert "is signed by nobody we trust" in outcome(host, files.told(files.client) | {"ca_file": ""})
-        refused = "it refuses our certificate, or that there is none; see redis.cert_file and redis.key_file"
+        refused = "it refuses our certificate, or wants one and got none; see redis.cert_file and redis.key_file"
         assert outcome(host, files.told(None)) == refused
         assert outcome(host, files.told(files.foreign_client)) == refused
         assert "cannot be read" in outcome(host, files.told((place / "none.pem", files.client[1])))
@@ -229,8 +229,8 @@ def test_both_daemons_wait_for_a_good_certificate_and_then_ban(place: Path, file
     ("table", "said"),
     [
         ({"ca_file": "/none.pem"}, "redis.ca_file = '/none.pem' cannot be read (No such file or directory); make it"),
-        ({"ca_file": __file__}, "is of no use"),
-        ({"cert_file": __file__}, "is of no use"),
+        ({"ca_file": __file__}, "cannot be used"),
+        ({"cert_file": __file__}, "cannot be used"),
         ({"key_file": "x"}, "redis.key_file goes with a certificate; set redis.cert_file"),
         ({"url": "redis://x", "ca_file": "x"}, "redis.ca_file is for TLS; write redis.tls = true, or rediss://"),
         ({"url": "redis://x", "key_file": "x"}, "redis.key_file is for TLS"),
@@ -249,7 +249,7 @@ def test_files_that_do_not_fit_stop_the_start_with_one_line(table: dict[str, Any
 
 def test_a_key_of_another_certificate_is_told(files: Files) -> None:
     settings = msgspec.structs.replace(Settings(), redis=Redis(**files.told((files.client[0], files.server[1]))))
-    with pytest.raises(SettingsError, match=r"redis.cert_file = .* is of no use with redis.key_file"):
+    with pytest.raises(SettingsError, match=r"redis.cert_file = .* cannot be used with redis.key_file"):
         check_secrets(settings)
     check_secrets(msgspec.structs.replace(Settings(), redis=Redis(**files.told(files.client))))
 

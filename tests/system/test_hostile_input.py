@@ -28,7 +28,7 @@ from tests.lab.views import counted, dropped_everywhere, ledger, node, number, o
 
 KEYS = Keys()
 
-BREAKER = 100
+LIMIT = 100
 
 #: What a datagram can become, as the receiver's hash names it; and a failure.
 OUTCOMES = (
@@ -43,7 +43,10 @@ PATIENCE_S = 60.0
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    settings = {"receiver": {"doubt_above": BREAKER, "doubt_for": "1m"}, "ignoreip": ["127.0.0.0/8", "192.0.2.0/24"]}
+    settings = {
+        "receiver": {"doubt_above": LIMIT, "doubt_for": "1m"},
+        "ignoreip": ["127.0.0.0/8", "192.0.2.0/24"],
+    }
     with Lab(rps=2, settings=settings) as lab:
         yield lab
 
@@ -87,8 +90,8 @@ def test_a_forged_log_bans_so_many_and_no_more_and_no_other_sender_is_hindered(l
     lines = (failure(victim, f"{victim}-{turn}") for victim in victims for turn in range(5))
     became = poured(lab, lines)
     assert became["wrong_pin"] == 10_000
-    assert became["bans"] <= BREAKER
-    assert BREAKER // 2 < len(ledger(lab.redis)) <= BREAKER
+    assert became["bans"] <= LIMIT
+    assert LIMIT // 2 < len(ledger(lab.redis)) <= LIMIT
     forger = lab.rps[0].host.inside
     status = operate(lab, "status")
     assert status.returncode == 1

@@ -176,7 +176,7 @@ def test_a_check_makes_a_firewall_that_is_gone_again(agent: Agent, firewall: Bri
     assert firewall.bans().keys() == {A}
 
 
-def test_a_spared_network_is_never_dropped(agent: Agent, firewall: Brittle) -> None:
+def test_an_exempt_network_is_never_dropped(agent: Agent, firewall: Brittle) -> None:
     assert agent.follow([ban(2, FRIEND), ban(3, Network("198.51.100.0/24")), ban(4, A)])
     assert firewall.bans().keys() == {A}
     assert agent.tally["exempt"] == 2

@@ -84,7 +84,7 @@ def test_more_than_one_in_twenty_missing_is_lossy() -> None:
     assert kinds([path(window="10" * 3 + "1" * 54)], RX1, enforcer()) == []
     [fault] = faults([path(window="10" * 4 + "1" * 52)], [RX1, enforcer()])
     assert fault.kind == "lossy"
-    assert "last 60 probes 4 did not come to rx1" in fault.text
+    assert "4 of the last 60 probes through its nginx did not come to rx1" in fault.text
 
 
 def test_a_cut_that_is_over_does_not_make_the_log_path_lossy() -> None:

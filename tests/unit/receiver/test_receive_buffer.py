@@ -100,7 +100,7 @@ def test_nothing_of_an_earlier_batch_shows_in_a_shorter_one(tmp_path: Path, buff
         assert taken(buffer, inlet, 3) == []
 
 
-def test_an_inbox_laid_over_used_memory_sees_what_lies_there(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_receive_buffer_laid_over_used_memory_sees_what_lies_there(pair: tuple[socket.socket, socket.socket]) -> None:
     memory = memoryview(bytearray(ReceiveBuffer.SIZE))
     pair[1].send(b"left behind")
     ReceiveBuffer(memory).receive(pair[0], 3)
@@ -109,7 +109,7 @@ def test_an_inbox_laid_over_used_memory_sees_what_lies_there(pair: tuple[socket.
 
 @pytest.mark.row(14)
 @pytest.mark.parametrize("pair", ["unix"], indirect=True)
-def test_a_datagram_longer_than_the_inbox_is_none_and_the_next_is_whole(
+def test_a_datagram_longer_than_the_receive_buffer_takes_is_none_and_the_next_is_whole(
     buffer: ReceiveBuffer, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     inlet, outlet = pair

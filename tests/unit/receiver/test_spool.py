@@ -193,19 +193,19 @@ def test_a_slot_has_one_owner_and_is_free_when_it_dies(spool: Spool, slot: Slot)
     assert spool.claim(slot)
 
 
-def test_one_worker_speaks_for_the_receiver_and_another_when_it_dies(spool: Spool) -> None:
+def test_one_worker_leads_and_another_does_when_it_dies(spool: Spool) -> None:
     def lead(child: Child) -> None:
-        assert spool.foremost()
-        assert spool.foremost(), "it stays so"
+        assert spool.leads()
+        assert spool.leads(), "it stays so"
         child.tell()
         child.pause()
 
     child = Child(lead)
     child.wait_told()
-    assert not spool.foremost()
+    assert not spool.leads()
     assert all(spool.claim(slot) for slot in spool.slots), "slots are another matter"
     child.kill()
-    assert spool.foremost()
+    assert spool.leads()
 
 
 def test_a_released_slot_can_be_claimed_by_another(spool: Spool, slot: Slot) -> None:
@@ -253,7 +253,7 @@ class Interrupted(Row):
         self.child.pause()
 
 
-def test_a_worker_killed_between_queue_and_commit_leaves_its_inbox_to_do(
+def test_a_worker_killed_between_queue_and_commit_leaves_its_receive_buffer_to_do(
     spool: Spool, slot: Slot, inlet: socket.socket
 ) -> None:
     def sort(child: Child) -> None:
@@ -320,7 +320,7 @@ def test_two_runs_never_make_the_same_id(inlet: socket.socket) -> None:
     assert len(ids) == 2
 
 
-def test_an_inbox_that_kills_its_workers_is_given_up_and_counted(slot: Slot, inlet: socket.socket) -> None:
+def test_a_receive_buffer_that_kills_its_workers_is_given_up_and_counted(slot: Slot, inlet: socket.socket) -> None:
     send(inlet, *lines(0, 2))
     slot.receive(inlet)
     for _ in range(MAX_ATTEMPTS):

@@ -56,15 +56,15 @@ class Resolver:
         self._go_on.set()
 
 
-def spares(names: Names, network: Network) -> bool:
+def exempts(names: Names, network: Network) -> bool:
     return bool(Exemptions(DEFAULTS, names)(network))
 
 
-def test_a_name_spares_its_addresses_of_both_families_and_no_other() -> None:
+def test_a_name_exempts_its_addresses_of_both_families_and_no_other() -> None:
     names = Names(["office.example.com"], Resolver(office={A, "2001:db8:1:2::9"}))
-    assert not spares(names, A)
+    assert not exempts(names, A)
     names.refresh()
-    assert [spares(names, network) for network in (A, B, C)] == [True, False, True]
+    assert [exempts(names, network) for network in (A, B, C)] == [True, False, True]
 
 
 def test_a_refresh_follows_a_name_that_moved() -> None:
@@ -73,7 +73,7 @@ def test_a_refresh_follows_a_name_that_moved() -> None:
     names.refresh()
     resolver.known["office"] = {B}
     names.refresh()
-    assert [spares(names, network) for network in (A, B)] == [False, True]
+    assert [exempts(names, network) for network in (A, B)] == [False, True]
 
 
 def test_a_resolver_that_fails_keeps_what_worked(caplog: pytest.LogCaptureFixture) -> None:
@@ -84,7 +84,7 @@ def test_a_resolver_that_fails_keeps_what_worked(caplog: pytest.LogCaptureFixtur
     resolver.known["home"] = {C.removesuffix("/64")}
     for _ in range(3):
         names.refresh()
-    assert [spares(names, network) for network in (A, B, C)] == [True, False, True]
+    assert [exempts(names, network) for network in (A, B, C)] == [True, False, True]
     assert "never.example.com cannot be looked up" in caplog.text
     assert "keeps nothing" in caplog.text
     assert len(caplog.records) <= 20
@@ -97,19 +97,19 @@ def test_an_answer_that_is_no_address_keeps_what_worked(answer: set[str]) -> Non
     names.refresh()
     resolver.known["office"] = answer
     names.refresh()
-    assert spares(names, A)
+    assert exempts(names, A)
 
 
 def test_one_bad_answer_does_not_spoil_the_good_ones() -> None:
     names = Names(["office.example.com"], Resolver(office={"fe80::1%eth0", A}))
     names.refresh()
-    assert spares(names, A)
+    assert exempts(names, A)
 
 
 def test_a_name_that_cannot_be_encoded_stops_nothing() -> None:
     names = Names([f"{'a' * 63}.{'b' * 64}.example.com", "localhost"])
     names.refresh()
-    assert spares(names, Network("127.0.0.1"))
+    assert exempts(names, Network("127.0.0.1"))
 
 
 def test_only_names_are_looked_up() -> None:
@@ -246,7 +246,7 @@ def test_a_snapshot_drops_nobody_that_is_allowed() -> None:
     assert proxy.agent.tally["exempt"] == 1
 
 
-def test_an_entry_that_is_over_spares_nobody_and_one_taken_off_neither() -> None:
+def test_an_entry_that_is_over_exempts_nobody_and_one_taken_off_neither() -> None:
     proxy = Proxy()
     proxy.snapshot(1, A, B, allowed=(Entry(A, "", 1_000_000), Entry(B, "", 0)))
     assert proxy.drops() == {A}
