@@ -15,7 +15,7 @@ IGNORED, ALLOWED = "192.0.2.0/24", "198.51.99.0/24"
 
 SETTINGS = {
     "ignoreip": ["127.0.0.0/8", "::1", IGNORED],
-    "receiver": {"receive_buffer": 1 << 20, "doubt": 0},  # each RP bans hundreds a minute
+    "receiver": {"receive_buffer": 1 << 20, "doubt_above": 0},  # each RP bans hundreds a minute
     "rules": {"pin": {"maxretry": 5, "findtime": "5m", "bantime": "40s"}},
 }
 
