@@ -23,7 +23,7 @@ from shared.settings.rules import Rooms as RoomLimits
 from shared.settings.rules import Rule
 from shared.settings.schema import Settings
 from shared.store.connection import HASTY_S, connect
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
 
 _numbers = itertools.count()
 
@@ -100,7 +100,7 @@ def counting(settings: Settings) -> Iterator[Counting]:
         try:
             yield Counting(settings, counter, spool, rooms, ledger)
         finally:
-            counter.finish(within_s=5)
+            counter.finish(within_s=PATIENCE_S)
         assert not counter.is_alive()
 
 

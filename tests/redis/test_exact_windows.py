@@ -24,6 +24,7 @@ from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan, Recorded
 from shared.settings.rules import Rule
 from shared.settings.schema import Settings
+from tests.lab.process import PATIENCE_S
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import with_rules
@@ -172,7 +173,7 @@ def test_two_receivers_that_race_come_to_one_ban_or_none(
     oracle = Oracle(rule.maxretry, rule.long_maxretry)
     mine = [oracle.told(line) for line in mine]
     yours = [replace(line, rp=3 - line.rp) for line in mine] if same else [oracle.told(line) for line in yours]
-    together = threading.Barrier(2, timeout=5)
+    together = threading.Barrier(2, timeout=PATIENCE_S)
 
     def run(receiver: Receiver, told: Sequence[Told]) -> list[tuple[Verdict, Recorded]]:
         together.wait()

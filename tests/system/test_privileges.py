@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.daemons import set_constants
 from tests.lab.kernel import members, traces
 from tests.lab.one_host import OneHost, public_folder
-from tests.lab.process import ROOT, Process, wait_until
+from tests.lab.process import PATIENCE_S, ROOT, Process, wait_until
 from tests.lab.views import program
 
 NOBODY = 65534
@@ -191,7 +191,7 @@ class Manager:
         self._socket.bind(str(self.path))
         self.path.chmod(0o666)
 
-    def next(self, seconds: float = 10.0) -> list[str]:
+    def next(self, seconds: float = PATIENCE_S) -> list[str]:
         """The lines of the next message; TimeoutError if none comes."""
         self._socket.settimeout(seconds)
         return self._socket.recv(4096).decode().splitlines()
@@ -243,16 +243,14 @@ def test_an_enforcer_is_ready_when_it_is_armed_and_says_how_it_is_and_when_it_st
             assert "203.0.113.1" in members(host.namespace)
 
 
-IMPATIENT = "import sys, enforcer.main as main; main.STUCK_S = 0.7; sys.exit(main.main(sys.argv[1:]))"
-
-
 def test_the_watchdog_starves_while_a_thread_is_stuck(place: Path) -> None:
     """The lock of the tables is not ours for a while: a repair waits for it, and so does the ban that asked for it."""
     lock = place / "lock"
     with managed(place) as manager, lock.open("w") as file:
         told = ("env", f"NOTIFY_SOCKET={manager.path}", "WATCHDOG_USEC=600000", f"XTABLES_LOCKFILE={lock}")
         with OneHost(place / "host", start=False) as host:
-            host.enforcer.argv = [*told, sys.executable, "-c", IMPATIENT, *host.enforcer.argv[1:]]
+            set_constants(host.enforcer, {"enforcer.main.STUCK_S": 0.7})
+            host.enforcer.argv = [*told, *host.enforcer.argv]
             host.start()
             manager.until("WATCHDOG=1")
             fcntl.flock(file, fcntl.LOCK_EX)

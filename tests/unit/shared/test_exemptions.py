@@ -24,7 +24,7 @@ from shared.exempt.exemptions import Exemptions, names_of
 from shared.exempt.names import Names
 from shared.ledger.allow import AllowList, Entry, decode_entries
 from shared.settings.schema import Settings
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
 
 A, B, C = Network("203.0.113.7"), Network("203.0.113.8"), Network("2001:db8:1:2::/64")
 
@@ -132,7 +132,7 @@ def hanging() -> Iterator[tuple[Resolver, Names]]:
     yield resolver, names
     names.stop()
     resolver.go_on()
-    names.join(5)
+    names.join(PATIENCE_S)
     assert not names.is_alive()
 
 
