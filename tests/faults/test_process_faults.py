@@ -34,7 +34,7 @@ from tests.faults.tools import (
 from tests.lab import wires
 from tests.lab.accounts import arrived, counted_ids, totals, unbalanced
 from tests.lab.daemons import RECEIVER, Receiver, merge
-from tests.lab.datagrams import Sender, failure
+from tests.lab.datagrams import Sender, failure, unread
 from tests.lab.kernel import members, timeouts, traces
 from tests.lab.lab import Lab
 from tests.lab.netns import ip
@@ -88,20 +88,36 @@ def test_a_worker_that_crashes_is_replaced_and_what_it_had_read_counts_once(
 
 @pytest.mark.row(11)
 def test_a_stopped_worker_and_a_stopped_arbiter_hold_nobody_up(lab: Lab, receiver: Receiver, before: int) -> None:
-    """The worker keeps what it had read, a batch at most, and counts it when it goes on."""
-    victim = receiver.workers()[0]
-    stop_all([victim, receiver.pid])
-    try:
-        with Sender(lab.rps[0].host.namespace) as sender:
-            sender.pour(numbered(2_000, "203.60"), per_ms=2)
+    """The worker keeps what it had read and counts it when it goes on: its slot is its own as long as it lives."""
+    victim, other = receiver.workers()
+    with Sender(lab.rps[0].host.namespace) as sender:
+        stop_all([other])
+        lab.redis.freeze()
+        sender.pour(numbered(400, "203.60"), per_ms=2)
+        wait_until(lambda: unread(lab.core.namespace) == 0, "the victim has read them")
+        stop_all([victim, receiver.pid])
+        lab.redis.thaw()
+        continue_all([other])
+        try:
+            sender.pour(numbered(1_600, "203.62"), per_ms=2)
             sender.pour((failure("192.0.2.60", f"stopped-{n}") for n in range(5)), per_ms=1)
-        await_ban(lab, "192.0.2.60")
-        wait_until(lambda: totals(lab.redis)["counted"] >= before + 2_005 - 64, "the other counts them")
-    finally:
-        continue_all([victim, receiver.pid])
+            await_ban(lab, "192.0.2.60")
+            wait_until(lambda: totals(lab.redis)["counted"] == before + 1_605, "the other counts what it has read")
+            await_reports(lab, 3)
+            assert totals(lab.redis)["queued"] == 400, "it has looked for slots without an owner"
+        finally:
+            continue_all([victim, receiver.pid])
     counted_all(lab.redis, before + 2_005)
-    assert all_once(lab, 2_000, "203.60")
+    assert all_once(lab, 400, "203.60")
+    assert all_once(lab, 1_600, "203.62")
     assert victim in receiver.workers()
+
+
+def await_reports(lab: Lab, times: int) -> None:
+    """Return when the receiver has written its hash so many times more."""
+    for _ in range(times):
+        before = node(lab.redis, "rx1")["seen"]
+        wait_until(lambda: node(lab.redis, "rx1")["seen"] != before, "it reports")  # noqa: B023
 
 
 @pytest.mark.row(11)
@@ -109,11 +125,14 @@ def test_a_killed_arbiter_takes_its_workers_along_when_they_have_counted_and_mak
     lab: Lab, receiver: Receiver, before: int
 ) -> None:
     workers = receiver.workers()
+    lab.redis.freeze()
     with Sender(lab.rps[0].host.namespace) as sender:
         sender.pour(numbered(400, "203.61"), per_ms=4)
-    counted_all(lab.redis, before + 400)
+    wait_until(lambda: unread(lab.core.namespace) == 0, "they have read all and counted nothing")
     receiver.kill()
+    lab.redis.thaw()
     wait_until(lambda: all(state(pid) in ("", "Z") for pid in workers), "the workers end by themselves")
+    assert all_once(lab, 400, "203.61")
     receiver.start()
     receiver.await_ready(receiver.is_ready)
     with Sender(lab.rps[0].host.namespace) as sender:

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +27,7 @@ from tests.faults.tools import (
     spoken,
 )
 from tests.lab.accounts import counted_ids, totals
-from tests.lab.datagrams import Sender, failure
+from tests.lab.datagrams import Sender, failure, unread
 from tests.lab.kernel import members
 from tests.lab.lab import Lab
 from tests.lab.process import wait_until
@@ -46,13 +45,6 @@ def before(lab: Lab) -> int:
     """Failures that the receiver has counted so far."""
     wait_until(lambda: totals(lab.redis).get("queued") == 0, "nothing waits")
     return totals(lab.redis).get("counted", 0)
-
-
-def unread(lab: Lab) -> int:
-    """What lies in the receiver's socket, bytes: the receive queue of port 5514 (proc(5), /proc/net/udp)."""
-    table = lab.core.namespace.call(Path("/proc/thread-self/net/udp").read_text)
-    rows = [line.split() for line in table.splitlines()[1:]]
-    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(f":{5514:04X}"))
 
 
 @pytest.mark.row(3)
@@ -78,7 +70,7 @@ def test_a_frozen_redis_blocks_no_reading_is_noticed_and_doubles_no_count(lab: L
             assert said(lab.receiver, "did not answer in time")
             assert all("192.0.2.3" in members(rp.host.namespace) for rp in lab.rps)
             assert pouring.result() == count
-            wait_until(lambda: unread(lab) == 0, "all is read while Redis is frozen")
+            wait_until(lambda: unread(lab.core.namespace) == 0, "all is read while Redis is frozen")
         finally:
             lab.redis.thaw()
     counted_all(lab.redis, before + count)
