@@ -162,6 +162,7 @@ def test_started_as_root_both_give_up_what_they_do_not_need_and_stay_quick(place
         for pids, kept in ((receivers, 0), (enforcers, TWO)):
             for pid in pids:
                 assert rights(pid) == dict.fromkeys(KINDS, 0) | dict.fromkeys(KINDS[1:4], kept | NICE)
+                assert "NoNewPrivs:\t1\n" in Path(f"/proc/{pid}/status").read_text(), "and what they start gains none"
         for daemon in (receivers[-1:], enforcers[:1]):
             wait_until(partial(has_quick_thread, daemon), "a thread that is quick")
         assert is_real_time(enforcers[-1]), "the child that changes the sets"
