@@ -118,7 +118,7 @@ def test_ten_thousand_random_events_are_counted_and_do_no_harm(lab: Lab) -> None
 
 @pytest.mark.row(15)
 def test_a_stranger_on_the_inside_network_is_refused_and_counted(lab: Lab) -> None:
-    """The attacker's network does not reach the receiver at all (test_lab); this one does, and is not in senders."""
+    """The attacker's network does not reach the receiver at all; this one does, and is not in senders."""
     stranger, victim = "10.88.0.9", "203.0.113.202"
     host = lab.rps[0].host.namespace
     host.configure(f"addr add {stranger}/32 dev inside")

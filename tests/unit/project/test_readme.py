@@ -1,6 +1,6 @@
 """The README's table of settings says what the settings say.
 
-`python -m tests.unit.test_readme` prints the table to paste.
+`python -m tests.unit.project.test_readme` prints the table to paste.
 """
 
 from __future__ import annotations
