@@ -27,11 +27,10 @@ from shared.durations import Milliseconds
 from shared.errors import PinbanError
 from shared.settings.rules import Rule, built_in_rules
 from shared.settings.schema import Receiver, Settings
-from tests.unit.receiver.test_corpus import CORPORA, cases
+from tests.unit.receiver.test_corpus import KNOWN
 from tests.unit.receiver.test_line_formats import TRICKS, default_escape
 
 CLASSIFIER = Classifier(Receiver())
-KNOWN = [bytes.fromhex(c["hex"]) if "hex" in c else c["line"].encode() for path in CORPORA for c in cases(path)]
 
 
 def v1(second: float, address: str = "203.0.113.7", *, room: str = "meet.alice", id_: str = "", **fields: str) -> bytes:

@@ -15,7 +15,7 @@ from receiver.lines.formats import last_of
 from receiver.lines.syslog import message
 from shared.addresses import counted_network
 from shared.settings.schema import Receiver
-from tests.unit.receiver.test_corpus import CORPORA, cases
+from tests.unit.receiver.test_corpus import KNOWN
 
 CLASSIFIER = Classifier(Receiver())
 
@@ -125,9 +125,6 @@ def test_no_client_forges_a_field_of_our_own_format(
 @given(st.binary(max_size=300))
 def test_any_bytes_have_a_meaning(datagram: bytes) -> None:
     assert CLASSIFIER.classify(datagram).meaning in Class
-
-
-KNOWN = [bytes.fromhex(c["hex"]) if "hex" in c else c["line"].encode() for c in cases(CORPORA[1])]
 
 
 @given(st.sampled_from(KNOWN), st.data())

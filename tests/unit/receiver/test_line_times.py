@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from receiver.lines import formats as lines
 from receiver.lines import syslog
 from receiver.lines.times import line_time
-from tests.unit.receiver.test_corpus import CORPORA, cases
+from tests.unit.receiver.test_corpus import KNOWN
 from tests.unit.receiver.test_line_formats import FRAMES, default_escape, hostile, json_escape, maybe
 
 moments = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)).map(lambda at: at.replace(microsecond=0))
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-
-KNOWN = [bytes.fromhex(c["hex"]) if "hex" in c else c["line"].encode() for path in CORPORA for c in cases(path)]
 
 
 @given(st.sampled_from(FRAMES), moments, zones, maybe, hostile, maybe, maybe, st.booleans())
