@@ -31,6 +31,9 @@ from tests.lab.views import counted
 #: Limits of what must hold on every reverse proxy, ms.
 MEDIAN_MS, P99_MS = 3.0, 15.0
 
+#: The same beside half-open requests: of the median, and of every ban, ms.
+BESIDE_MEDIAN_MS, BESIDE_MS = 10.0, 200.0
+
 #: Rest of the poller between two rounds, s.
 REST_S = 0.0001
 
@@ -43,6 +46,10 @@ class Latencies:
     def good(self) -> bool:
         """Whether the limits hold on every reverse proxy."""
         return all(statistics.median(ms) < MEDIAN_MS and percentile(ms, 99) < P99_MS for ms in self.of.values())
+
+    def bearable(self) -> bool:
+        """Whether the limits beside half-open requests hold on every reverse proxy."""
+        return all(statistics.median(ms) < BESIDE_MEDIAN_MS and max(ms) < BESIDE_MS for ms in self.of.values())
 
     def lines(self) -> list[str]:
         """A line for each reverse proxy, and one for all."""
@@ -116,8 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(found.lines()))
     print(f"\nbeside {HALF_OPEN} half-open requests to the receiver's HTTP side:")
     print("\n".join(beside.lines()))
-    good = found.good() and beside.good()
-    print(f"limits on every RP: median < {MEDIAN_MS:g} ms, p99 < {P99_MS:g} ms: {'hold' if good else 'DO NOT HOLD'}")
+    good = found.good() and beside.bearable()
+    print(f"\nlimits on every RP: median < {MEDIAN_MS:g} ms, p99 < {P99_MS:g} ms; beside half-open requests: median")
+    print(f"< {BESIDE_MEDIAN_MS:g} ms, each < {BESIDE_MS:g} ms: {'hold' if good else 'DO NOT HOLD'}")
     return 0 if good else 1
 
 
