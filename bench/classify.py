@@ -13,9 +13,13 @@ from collections.abc import Callable
 from receiver.lines import Rulebook
 from shared.settings import Settings
 from tests.lab.machine import machine
+from tests.unit.receiver.test_linear_time import HOSTILE, cost
 
 ROUNDS = 7
 LINES = 100_000
+
+#: The longest datagram of UDP, bytes; and what the worst line of that length may cost, s of processor time.
+LONGEST, LONGEST_S = 65_507, 0.05
 
 V1 = (
     b'<190>Nov 22 14:12:18 pinban: {"v":1,"id":"6458bd4b05aa64d6b30c0528319813b1","t":"1795356738.348",'
@@ -58,6 +62,11 @@ def main() -> int:
         good &= median >= limit
         spread = f"min {min(figures):11,.0f}   max {max(figures):11,.0f}"
         print(f"{name:26} median {median:11,.0f}   {spread}   limit {limit:,}")
+    name, slowest = max(((name, cost(make(LONGEST))) for name, make in HOSTILE.items()), key=lambda each: each[1])
+    good &= slowest < LONGEST_S
+    print(
+        f"{'a hostile line':26} {slowest * 1_000:.2f} ms for {LONGEST} bytes: {name}   limit {LONGEST_S * 1_000:.0f} ms"
+    )
     return 0 if good else 1
 
 

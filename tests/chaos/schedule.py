@@ -54,13 +54,14 @@ class Fault:
 
 
 def draw(seed: int, seconds: float) -> list[Fault]:
-    """The schedule of this seed; every fault is over before the end."""
+    """The schedule of this seed: every kind once, then by weight. Every fault is over before the end."""
     dice = random.Random(seed)
     names, weights = list(KINDS), [weight for weight, _, _ in KINDS.values()]
+    once = dice.sample(names, len(names))
     schedule: list[Fault] = []
     at_s = dice.uniform(0, PAUSE_S)
     while at_s < seconds - REST_S:
-        [kind] = dice.choices(names, weights)
+        kind = once.pop() if once else dice.choices(names, weights)[0]
         _, shortest, longest = KINDS[kind]
         lasts_s = min(dice.uniform(shortest, longest), seconds - REST_S - at_s)
         schedule.append(Fault(at_s, kind, lasts_s, dice.randrange(60)))

@@ -15,7 +15,6 @@ import redis
 
 from shared.addresses import Network
 from tests.faults.tools import (
-    HEALED_S,
     NOTICED_S,
     agree,
     await_said,
@@ -35,16 +34,13 @@ from tests.faults.tools import (
 from tests.lab import wires
 from tests.lab.accounts import arrived, counted_ids, totals, unbalanced
 from tests.lab.daemons import RECEIVER, Receiver, merge
-from tests.lab.datagrams import Sender, failure
+from tests.lab.datagrams import Sender, failure, unread
 from tests.lab.kernel import members, timeouts, traces
 from tests.lab.lab import Lab
 from tests.lab.netns import ip
 from tests.lab.process import lasts, wait_until
 from tests.lab.views import await_ban, guesses, ledger, new_source, node, operate
 from tests.redis.conftest import plain
-
-#: Longest that enforcers may be without a heartbeat when its sender is gone, s; at 6 s they would leave.
-TAKEOVER_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -92,20 +88,36 @@ def test_a_worker_that_crashes_is_replaced_and_what_it_had_read_counts_once(
 
 @pytest.mark.row(11)
 def test_a_stopped_worker_and_a_stopped_arbiter_hold_nobody_up(lab: Lab, receiver: Receiver, before: int) -> None:
-    """The worker keeps what it had read, a batch at most, and counts it when it goes on."""
-    victim = receiver.workers()[0]
-    stop_all([victim, receiver.pid])
-    try:
-        with Sender(lab.rps[0].host.namespace) as sender:
-            sender.pour(numbered(2_000, "203.60"), per_ms=2)
+    """The worker keeps what it had read and counts it when it goes on: its slot is its own as long as it lives."""
+    victim, other = receiver.workers()
+    with Sender(lab.rps[0].host.namespace) as sender:
+        stop_all([other])
+        lab.redis.freeze()
+        sender.pour(numbered(400, "203.60"), per_ms=2)
+        wait_until(lambda: unread(lab.core.namespace) == 0, "the victim has read them")
+        stop_all([victim, receiver.pid])
+        lab.redis.thaw()
+        continue_all([other])
+        try:
+            sender.pour(numbered(1_600, "203.62"), per_ms=2)
             sender.pour((failure("192.0.2.60", f"stopped-{n}") for n in range(5)), per_ms=1)
-        await_ban(lab, "192.0.2.60")
-        wait_until(lambda: totals(lab.redis)["counted"] >= before + 2_005 - 64, "the other counts them")
-    finally:
-        continue_all([victim, receiver.pid])
+            await_ban(lab, "192.0.2.60")
+            wait_until(lambda: totals(lab.redis)["counted"] == before + 1_605, "the other counts what it has read")
+            await_reports(lab, 3)
+            assert totals(lab.redis)["queued"] == 400, "it has looked for slots without an owner"
+        finally:
+            continue_all([victim, receiver.pid])
     counted_all(lab.redis, before + 2_005)
-    assert all_once(lab, 2_000, "203.60")
+    assert all_once(lab, 400, "203.60")
+    assert all_once(lab, 1_600, "203.62")
     assert victim in receiver.workers()
+
+
+def await_reports(lab: Lab, times: int) -> None:
+    """Return when the receiver has written its hash so many times more."""
+    for _ in range(times):
+        before = node(lab.redis, "rx1")["seen"]
+        wait_until(lambda: node(lab.redis, "rx1")["seen"] != before, "it reports")  # noqa: B023
 
 
 @pytest.mark.row(11)
@@ -113,11 +125,14 @@ def test_a_killed_arbiter_takes_its_workers_along_when_they_have_counted_and_mak
     lab: Lab, receiver: Receiver, before: int
 ) -> None:
     workers = receiver.workers()
+    lab.redis.freeze()
     with Sender(lab.rps[0].host.namespace) as sender:
         sender.pour(numbered(400, "203.61"), per_ms=4)
-    counted_all(lab.redis, before + 400)
+    wait_until(lambda: unread(lab.core.namespace) == 0, "they have read all and counted nothing")
     receiver.kill()
-    wait_until(lambda: all(state(pid) in ("", "Z") for pid in workers), "the workers end by themselves", 15)
+    lab.redis.thaw()
+    wait_until(lambda: all(state(pid) in ("", "Z") for pid in workers), "the workers end by themselves")
+    assert all_once(lab, 400, "203.61")
     receiver.start()
     receiver.await_ready(receiver.is_ready)
     with Sender(lab.rps[0].host.namespace) as sender:
@@ -136,7 +151,7 @@ def test_a_flood_that_nobody_reads_is_lost_to_the_last_datagram_but_never_uncoun
         with Sender(lab.rps[0].host.namespace) as sender:
             sent = sender.pour(numbered(20_000, "203.13"), per_ms=20)
         continue_all(workers)
-        wait_until(lambda: arrived(totals(lab.redis)) == sent, "every datagram is accounted for", 20)
+        wait_until(lambda: arrived(totals(lab.redis)) == sent, "every datagram is accounted for")
         wait_until(lambda: totals(lab.redis)["queued"] == 0, "none waits")
         now = totals(lab.redis)
         assert unbalanced(now, sent) == ""
@@ -161,12 +176,12 @@ def test_a_stopped_enforcer_drops_on_and_catches_up(lab: Lab) -> None:
             writer.unban(Network("198.51.120.1"), "test", "test")
             ban(writer, "192.0.2.200", 60_000)
             ends = time.monotonic() + 60
-            wait_until(lambda: "198.51.120.100" in members(lab.rps[1].host.namespace), "the other is not held up", 3)
+            wait_until(lambda: "198.51.120.100" in members(lab.rps[1].host.namespace), "the other is not held up")
             assert "192.0.2.20" in members(rp.host.namespace)
             lasts(NOTICED_S, stopped)
         finally:
             continue_all([rp.enforcer.pid])
-    agree(lab, HEALED_S)
+    agree(lab)
     assert rp.enforcer.running
     due_s = ends - time.monotonic()
     left_s = timeouts(rp.host.namespace)["192.0.2.200"]
@@ -261,7 +276,7 @@ def second(lab: Lab, tmp_path: Path) -> Iterator[Receiver]:
 
 
 @pytest.mark.row(3)
-def test_heartbeats_are_taken_over_within_seconds_when_their_sender_stops_or_dies(
+def test_heartbeats_are_taken_over_when_their_sender_stops_or_dies(
     lab: Lab, receiver: Receiver, second: Receiver
 ) -> None:
     """The receiver that sends heartbeats is stopped, all its processes; then the one that took over is killed."""
@@ -272,12 +287,11 @@ def test_heartbeats_are_taken_over_within_seconds_when_their_sender_stops_or_die
             victims = tree(receivers[heart])
             for victim in victims:
                 os.kill(victim, number)
-            wait_until(partial(is_replaced, client, heart), f"another takes over from {heart}", TAKEOVER_S)
+            wait_until(partial(is_replaced, client, heart), f"another takes over from {heart}")
             continue_all(victims if number == signal.SIGSTOP else [])
         last = client.get("{pinban}:heartbeat")
-        wait_until(lambda: client.get("{pinban}:heartbeat") != last, "heartbeats go on", TAKEOVER_S)
-        ages = [int(node(lab.redis, rp.host.name)["heartbeat_age_ms"]) for rp in lab.rps]
-        assert max(ages) < TAKEOVER_S * 1_000
+        wait_until(lambda: client.get("{pinban}:heartbeat") != last, "heartbeats go on")
+    # By the time of the silence that enforcers bear; they are paused with the rest when this machine is.
     assert not any(said(rp.enforcer, "no heartbeat", logs[rp.host.name]) for rp in lab.rps if rp.enforcer)
     assert ledger(lab.redis) == members(lab.rps[0].host.namespace)
 

@@ -23,14 +23,8 @@ from tests.lab.process import LabError, Process, wait_until
 from tests.lab.redis_server import RedisServer
 from tests.lab.views import ledger
 
-#: How long a lost connection may go unnoticed: 6 s of silence and what it takes to say so, s.
+#: How long a fault lasts that is to be noticed, s: six of silence and what it takes to say so.
 NOTICED_S = 7.0
-
-#: How long after the end of a fault kernel and ledger may still differ, s.
-HEALED_S = 7.0
-
-#: What a busy host may take on top, s.
-GRACE_S = 1.0
 
 
 @contextmanager
@@ -57,26 +51,26 @@ def ids(count: int, net: str = "203.0") -> set[str]:
     return {f"{net}-{n}" for n in range(count)}
 
 
-def agree(lab: Lab, seconds: float = HEALED_S + GRACE_S) -> None:
+def agree(lab: Lab) -> None:
     """Every kernel holds the ledger, no more and no less."""
     for rp in lab.rps:
         host = rp.host.namespace
         try:
-            wait_until(lambda: members(host) == ledger(lab.redis), f"{rp.host.name} holds the ledger", seconds)  # noqa: B023
+            wait_until(lambda: members(host) == ledger(lab.redis), f"{rp.host.name} holds the ledger")  # noqa: B023
         except LabError as error:
             kernel, truth = members(host), ledger(lab.redis)
             log = rp.enforcer.tail() if rp.enforcer else ""
             raise LabError(f"{error}; in one alone: {sorted(kernel ^ truth)[:20]}\n{log}") from error
 
 
-def counted_all(server: RedisServer, failures: int, seconds: float = 20.0) -> None:
+def counted_all(server: RedisServer, failures: int) -> None:
     """Return when the receiver says that it has counted so many failures since it started, and none waits."""
 
     def settled() -> bool:
         now = totals(server)
         return now.get("counted") == failures and now.get("queued") == 0
 
-    wait_until(settled, f"{failures} failures are counted", seconds)
+    wait_until(settled, f"{failures} failures are counted")
 
 
 def said(process: Process, text: str, since: int = 0) -> bool:
@@ -84,10 +78,10 @@ def said(process: Process, text: str, since: int = 0) -> bool:
     return text in process.log.read_text(errors="replace")[since:]
 
 
-def await_said(process: Process | None, text: str, since: int = 0, seconds: float = NOTICED_S + GRACE_S) -> None:
+def await_said(process: Process | None, text: str, since: int = 0) -> None:
     """Return as soon as the log says this."""
     assert process
-    wait_until(lambda: said(process, text, since), f"{process.name} says {text!r}", seconds)
+    wait_until(lambda: said(process, text, since), f"{process.name} says {text!r}")
 
 
 def logged(lab: Lab) -> dict[str, int]:

@@ -67,7 +67,7 @@ def main() -> None:
         inputs.dictionary(words, target.WORDS)
         inputs.spread(seeds, [*target.seeds(), *inputs.kept(options.target)])
         arguments = [f"-artifact_prefix={options.artifacts}/", f"-max_len={inputs.LONGEST}", f"-dict={words}"]
-        arguments += [f"-timeout={_HANGS_S}", "-rss_limit_mb=1024", f"-seed={options.seed}", "-print_final_stats=1"]
+        arguments += ["-timeout=60", "-rss_limit_mb=1024", f"-seed={options.seed}", "-print_final_stats=1"]
         if options.minimise:
             inputs.spread(smallest, [])
             arguments += ["-merge=1", str(smallest), str(options.minimise), str(seeds)]

@@ -39,7 +39,7 @@ def fuzz(target: str, runs: int, place: Path, *words: str) -> subprocess.Complet
     arguments = [target, "--runs", str(runs), "--seed", "1", "--artifacts", str(place), *words]
     return subprocess.run(
         [sys.executable, "-m", "tests.fuzz", *arguments],
-        cwd=ROOT, capture_output=True, text=True, errors="replace", check=False, timeout=300,
+        cwd=ROOT, capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip
 
 

@@ -154,7 +154,7 @@ class Site:
 
     def settle(self) -> None:
         """Return when every request is done, logged and read: nginx logs a request before it closes the connection."""
-        wait_until(self._idle, "nginx has ended every request", 30)
+        wait_until(self._idle, "nginx has ended every request")
         for port in NODES:  # a node reads what was sent to it before it reads this
             self._get(port, "/_truth")
         self.pinban.close()

@@ -22,7 +22,7 @@ def pin_header(pin: str | None) -> list[Header]:
 
 
 def guess(
-    address: str, pin: str | None, alias: str = ALIAS, *, timeout: float = 2.0, source: str = ""
+    address: str, pin: str | None, alias: str = ALIAS, *, timeout: float = 5.0, source: str = ""
 ) -> Answer | None:
     """One request on its own connection; pin None asks for the prompt. None if no answer came in `timeout` s."""
     try:
@@ -56,7 +56,7 @@ class Bystander:
     """
 
     def __init__(
-        self, addresses: Sequence[str], *, interval: float = 0.5, prompt: bool = True, timeout: float = 2.0
+        self, addresses: Sequence[str], *, interval: float = 0.5, prompt: bool = True, timeout: float = 10.0
     ) -> None:
         """Interval and timeout in seconds."""
         self._addresses = addresses

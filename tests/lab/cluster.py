@@ -19,9 +19,6 @@ from tests.lab.redis_server import RedisServer
 #: How long a node must be silent until the others think it down, ms.
 NODE_TIMEOUT_MS = 2_000
 
-#: How long the cluster may take to agree on anything, s.
-PATIENCE_S = 30.0
-
 _MASTERS = 3
 _SLOTS = 16_384
 
@@ -52,20 +49,20 @@ class Cluster:
             if number < _MASTERS:
                 first, last = (_SLOTS * n // _MASTERS for n in (number, number + 1))
                 self.ask(host, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1))
-        wait_until(lambda: all(len(self.nodes(host)) == len(hosts) for host in hosts), "they have met", PATIENCE_S)
+        wait_until(lambda: all(len(self.nodes(host)) == len(hosts) for host in hosts), "they have met")
         for number, host in enumerate(hosts[_MASTERS:]):
             self._replicate(host, self._id(hosts[number]))
         self.await_whole()
 
     def await_whole(self) -> None:
         """Every server runs, says that all slots are served, and replicas have a link to their masters."""
-        wait_until(lambda: all(self._is_well(host) for host in self.servers), "the cluster is whole", PATIENCE_S)
+        wait_until(lambda: all(self._is_well(host) for host in self.servers), "the cluster is whole")
 
     def await_heir(self, host: str) -> None:
         """Return when a replica has taken over from a master that is gone."""
         others = [each for each in self.servers if each != host]
-        wait_until(lambda: any(self._says_failed(other, host) for other in others), "it is missed", PATIENCE_S)
-        wait_until(lambda: all(self._serves_all(other) for other in others), "a replica took over", PATIENCE_S)
+        wait_until(lambda: any(self._says_failed(other, host) for other in others), "it is missed")
+        wait_until(lambda: all(self._serves_all(other) for other in others), "a replica took over")
 
     def holder(self, slot: int) -> str:
         """The host of the master that serves a slot."""
@@ -96,7 +93,7 @@ class Cluster:
                 self.ask(host, "CLUSTER", "SETSLOT", str(slot), "NODE", self._id(target))
         # The target has taken a new epoch. If the next node took one before it heard of that, two nodes could each say
         # for ever that the other one has the slot.
-        wait_until(lambda: len(set(map(self._epoch, self.servers))) == 1, "all know of it", PATIENCE_S)
+        wait_until(lambda: len(set(map(self._epoch, self.servers))) == 1, "all know of it")
         return moved
 
     def move(self, slot: int, target: str) -> int:
@@ -129,7 +126,7 @@ class Cluster:
                 return False
             return True
 
-        wait_until(follows, f"{host} replicates", PATIENCE_S)
+        wait_until(follows, f"{host} replicates")
 
     def _facts(self, host: str, *words: str) -> Mapping[str, str]:
         text: bytes = self.ask(host, *words)

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from tests.lab.netns import Namespace
 from tests.lab.wires import CORE
@@ -19,6 +20,13 @@ def failure(address: str, id_: str, alias: str = "") -> bytes:
     fields = {"v": 1, "id": id_, "t": "1795356738.348", "ip": address, "m": "POST", "k": "conference"}
     fields |= {"a": alias or f"room.{address}", "s": "403", "us": "403", "l": "45", "p": "1"}
     return b"<190>Nov 22 14:12:18 pinban: " + json.dumps(fields, separators=(",", ":")).encode()
+
+
+def unread(namespace: Namespace) -> int:
+    """What lies in the receiver's sockets, bytes (proc(5), /proc/net/udp: rx_queue)."""
+    table = namespace.call(Path("/proc/thread-self/net/udp").read_text)
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(f":{RECEIVER[1]:04X}"))
 
 
 class Sender:

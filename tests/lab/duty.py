@@ -118,16 +118,16 @@ class Duty:
         """How many lines the receiver has read."""
         return int(self.node("rx1")["received"])
 
-    def await_settled(self, sent: int, seconds: float = 20.0) -> None:
+    def await_settled(self, sent: int) -> None:
         """Wait until everything that was sent is counted."""
 
         def settled() -> bool:
             totals = self.node("rx1")
             return int(totals.get("received", 0)) >= sent and totals["queued"] == "0"
 
-        wait_until(settled, f"{sent} lines are counted", seconds)
+        wait_until(settled, f"{sent} lines are counted")
 
-    def await_followed(self, seconds: float = 20.0) -> None:
+    def await_followed(self) -> None:
         """Wait until the enforcer reports no trouble and the ledger's revision."""
 
         def followed() -> bool:
@@ -141,7 +141,7 @@ class Duty:
             except redis.RedisError:
                 return False
 
-        wait_until(followed, "the enforcer has followed", seconds)
+        wait_until(followed, "the enforcer has followed")
 
     @contextmanager
     def load(self, octet: int) -> Iterator[Load]:

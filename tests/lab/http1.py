@@ -54,7 +54,7 @@ def decode(buffer: bytes) -> tuple[Answer, bytes] | None:
 class Connection:
     """One TCP connection. Must be made in a thread inside the client's namespace; may then be used from any."""
 
-    def __init__(self, address: str, port: int = 80, *, source: str = "", timeout: float = 2.0) -> None:
+    def __init__(self, address: str, port: int = 80, *, source: str = "", timeout: float = 10.0) -> None:
         """OSError if nobody answers within the timeout, in seconds; it also holds for every later answer."""
         self._address = address
         self._buffer = b""

@@ -56,7 +56,7 @@ class RedisServer:
             argv += [f"--{key}", *value.split(" ")]
         self.process = Process("redis", argv, directory, namespace)
 
-    def client(self, *, timeout: float = 2.0) -> redis.Redis:
+    def client(self, *, timeout: float = 5.0) -> redis.Redis:
         """A client from wherever the caller is, which tries again once; timeout in seconds. The caller closes it."""
         return redis.Redis(
             unix_socket_path=str(self.socket),

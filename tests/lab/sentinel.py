@@ -24,9 +24,6 @@ DOWN_AFTER_MS = 1_000
 #: The user as which sentinels and replicas log in at the servers.
 WATCHER = "watcher"
 
-#: How long a failover may take here, s.
-PATIENCE_S = 20.0
-
 
 class Sentinel(Process):
     """Its socket works from every network namespace."""
@@ -102,8 +99,8 @@ class Watched:
     def await_whole(self) -> None:
         """Every sentinel knows all the others, and a master with two replicas that have all its data."""
         for sentinel in self.sentinels:
-            wait_until(lambda s=sentinel: self._knows_all(s), "a sentinel knows everybody", PATIENCE_S)  # type: ignore[misc]
-        wait_until(lambda: self.in_step(self.master), "the replicas have everything", PATIENCE_S)
+            wait_until(lambda s=sentinel: self._knows_all(s), "a sentinel knows everybody")  # type: ignore[misc]
+        wait_until(lambda: self.in_step(self.master), "the replicas have everything")
 
     def await_failover(self, before: RedisServer) -> RedisServer:
         """The new master, when every sentinel names it and it is a master."""
@@ -112,7 +109,7 @@ class Watched:
             says = {bytes(s.ask("GET-MASTER-ADDR-BY-NAME", NAME)[0]).decode() for s in self.sentinels if s.running}
             return len(says) == 1 and self.servers[says.pop()] is not before and _is_master(self.master)
 
-        wait_until(over, "another master", PATIENCE_S)
+        wait_until(over, "another master")
         return self.master
 
     def blind(self, server: RedisServer) -> None:
@@ -143,7 +140,7 @@ class Watched:
 
     def await_replica(self) -> None:
         """Another failover is possible: the sentinels agree on a master that has a replica."""
-        wait_until(lambda: all(self._is_content(s) for s in self.sentinels), "the sentinels agree", PATIENCE_S)
+        wait_until(lambda: all(self._is_content(s) for s in self.sentinels), "the sentinels agree")
         self.await_in_step(self.master)
 
     def await_in_step(self, master: RedisServer) -> None:
@@ -156,7 +153,7 @@ class Watched:
                 behind = [state[f"slave{n}"] for n in range(state["connected_slaves"])]
                 return bool(behind) and all(each["offset"] >= offset for each in behind)
 
-            wait_until(arrived, "the replicas are in step", PATIENCE_S)
+            wait_until(arrived, "the replicas are in step")
 
     def in_step(self, master: RedisServer) -> bool:
         """Whether two replicas are up to date with it."""
@@ -181,7 +178,7 @@ def watched(directory: Path, namespace: Namespace | None = None) -> Iterator[Wat
         for server in site.servers.values():
             server.await_ready()
         first = next(iter(site.servers))
-        wait_until(lambda: site.in_step(site.servers[first]), "the replicas have everything", PATIENCE_S)
+        wait_until(lambda: site.in_step(site.servers[first]), "the replicas have everything")
         for sentinel in site.sentinels:
             sentinel.start()
         site.await_whole()

@@ -80,7 +80,7 @@ def new_source(lab: Lab, last: int) -> str:
     return address
 
 
-def guesses(lab: Lab, source: str, pins: range, *, timeout: float = 2.0) -> list[Answer | None]:
+def guesses(lab: Lab, source: str, pins: range, *, timeout: float = 5.0) -> list[Answer | None]:
     """One guess for each PIN, through each reverse proxy in turn."""
     addresses = lab.addresses()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,26 @@ def run(server: RedisServer, tmp_path: Path) -> Run:
         f'ignoreip = ["198.51.100.0/24"]\nignoreself = false\n[redis]\nurl = "{server.url}"\n', encoding="utf-8"
     )
     return lambda *words: CliRunner().invoke(main, ["-c", str(config), *words])
+
+
+@pytest.fixture
+def deaf_to_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Followers of this test do not read a snapshot because nothing is heard: what they do, they do for an event."""
+    monkeypatch.setattr("enforcer.follower.SILENCE_S", 3_600.0)
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hosts that this process connects to, in order, answered or not."""
+    hosts: list[str] = []
+
+    class Noted(socket.socket):
+        def connect(self, address: Any) -> None:
+            hosts.append(address[0])
+            super().connect(address)
+
+    monkeypatch.setattr(socket, "socket", Noted)
+    return hosts
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from shared.ledger.changes import Ledger
 from shared.settings.schema import Rooms as RoomLimits
 from shared.settings.schema import Rule, Settings
 from shared.store.connection import HASTY_S, connect
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
 from tests.parts import parts_of
 
 _numbers = itertools.count()
@@ -95,7 +95,7 @@ def counting(settings: Settings) -> Iterator[Counting]:
         try:
             yield Counting(settings, counter, spool, counter.rooms, Ledger(store))
         finally:
-            counter.finish(within_s=5)
+            counter.finish(within_s=PATIENCE_S)
     assert not counter.is_alive()
 
 

@@ -17,7 +17,7 @@ from receiver.store.counters import Counters
 from shared.addresses import Network
 from shared.settings.schema import Settings
 from shared.store.store import Store
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
 from tests.lab.redis_server import RedisServer
 from tests.parts import parts_of
 from tests.redis.conftest import KEYS
@@ -36,7 +36,7 @@ def counting(settings: Settings, spool: Spool) -> Iterator[Counter]:
     counter.adopt(spool.slots[0], own=True)
     counter.start()
     yield counter
-    counter.finish(within_s=5)
+    counter.finish(within_s=PATIENCE_S)
     assert not counter.is_alive()
 
 

@@ -1,4 +1,4 @@
-"""Whether an address is banned, and at which failure, is what an independent count of its failures says.
+"""Whether an address is banned, at which failure, and when again, is what an independent count of its failures says.
 
 Two receivers count, each with a connection of its own, in every order. The clock of Redis goes on as it likes: what is
 old is sent with its age, and time that passes moves the window's members into the past; nothing is near an edge.
@@ -23,7 +23,9 @@ from receiver.verdict import Circumstances, Verdict, broken_rule, decide
 from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan, Recorded
 from shared.settings.schema import Rule, Settings
+from shared.settings.windows import LONG
 from shared.store.store import Store
+from tests.lab.process import PATIENCE_S
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import with_rules
@@ -33,8 +35,10 @@ ADDRESSES = [Network("203.0.113.7"), Network("203.0.113.8"), Network("2001:db8:1
 #: The now of the failures' clock, ms; far from zero, so that they can be old.
 NOW_MS = 10**9
 
-#: Ages and pauses are multiples of 10 s, so that none is near a window's end.
-FINDTIME_MS, LONG_FINDTIME_MS = 305_000, 1_505_000
+#: Ages and pauses are multiples of a minute; a little more passes after a batch that banned, and a repeat is told as a
+#: little older than it is. So nothing is near the end of a window or of a ban, nor near the moment of one.
+MINUTE_MS, LITTLE_MS, OLDER_MS = 60_000, 4_200, 2_000
+FINDTIME_MS, LONG_FINDTIME_MS, BANTIME_MS = 355_800, 1_555_800, 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +73,46 @@ class Oracle:
     maxretry: int
     long_maxretry: int
     ages: dict[tuple[int, int], int] = field(default_factory=dict)  #: (address, id) -> ms
+    reached: dict[tuple[int, str], int] = field(default_factory=dict)  #: (address, window) -> ms since its limit was
+    banned: dict[int, int] = field(default_factory=dict)  #: address -> ms since its last ban began
 
     def passes(self, ms: int) -> None:
         self.ages = {one: age + ms for one, age in self.ages.items()}
+        self.reached = {one: age + ms for one, age in self.reached.items()}
+        self.banned = {one: age + ms for one, age in self.banned.items()}
 
     def told(self, line: Told) -> Told:
         """The line with its true age: a repeat is as old as what it repeats."""
-        return Told(line.address, line.id, self.ages.setdefault((line.address, line.id), line.age_ms), line.rp)
+        if (known := self.ages.get((line.address, line.id))) is not None:
+            return replace(line, age_ms=known + OLDER_MS)
+        self.ages[line.address, line.id] = line.age_ms
+        return line
+
+    def full(self, address: int, window: str) -> bool:
+        """Whether the window of an address has as many failures as it takes, since it last had."""
+        limit, length = {"pin": (self.maxretry, FINDTIME_MS), "pin.long": (self.long_maxretry, LONG_FINDTIME_MS)}[
+            window
+        ]
+        youngest = min(length, self.reached.get((address, window), length))
+        ages = [age for (whose, _), age in self.ages.items() if whose == address]
+        return limit > 0 and sum(age < youngest for age in ages) >= limit
 
     def verdict(self, address: int) -> str | None:
         """By which window the address is to be banned now."""
-        ages = [age for (whose, _), age in self.ages.items() if whose == address]
-        if sum(age < FINDTIME_MS for age in ages) >= self.maxretry:
-            return "pin"
-        if self.long_maxretry and sum(age < LONG_FINDTIME_MS for age in ages) >= self.long_maxretry:
-            return "pin.long"
-        return None
+        return next((window for window in ("pin", "pin.long") if self.full(address, window)), None)
+
+    def judge(self, address: int) -> str | None:
+        """The window by which an address that has just failed is banned now, who is not; then its windows begin again:
+        the short one at each ban, the long one at a ban that it made.
+        """
+        full = [window for window in ("pin", "pin.long") if self.full(address, window)]
+        for window in full:
+            self.reached[address, "pin"] = 0
+            self.reached[address, window] = 0
+        if not full or self.banned.get(address, BANTIME_MS) < BANTIME_MS:
+            return None
+        self.banned[address] = 0
+        return full[0]
 
 
 class Receiver:
@@ -103,6 +131,7 @@ class Receiver:
             if verdict:
                 ban = NewBan(verdict.network, verdict.bantime_ms, verdict.rule, "[]", "rx")
                 made.append((verdict, self._ledger.ban(ban)))
+                self._counts.reset(verdict.network, self._rules, long=verdict.rule.endswith(LONG))
         return made
 
 
@@ -113,7 +142,7 @@ def clients(running: RedisServer) -> Iterator[list[redis.Redis]]:
 
 
 def receivers(settings: Settings, clients: Sequence[redis.Redis], rule: Rule) -> list[Receiver]:
-    facts = {"maxretry": rule.maxretry, "findtime": FINDTIME_MS}
+    facts = {"maxretry": rule.maxretry, "findtime": FINDTIME_MS, "bantime": BANTIME_MS}
     facts |= {"long_maxretry": rule.long_maxretry, "long_findtime": LONG_FINDTIME_MS}
     changed = with_rules(settings, pin=facts)
     return [Receiver(changed, client) for client in clients]
@@ -121,13 +150,13 @@ def receivers(settings: Settings, clients: Sequence[redis.Redis], rule: Rule) ->
 
 def into_the_past(client: redis.Redis, ms: int) -> None:
     """As if so much time had passed since the last failure was counted."""
-    for address in ADDRESSES:
-        for window in (KEYS.window(address, "pin"), KEYS.window(address, "pin.long")):
-            for member, at in members(client, window):
-                client.zadd(window, {member: at - ms})
+    windows = [KEYS.window(address, window) for address in ADDRESSES for window in ("pin", "pin.long")]
+    for key in (KEYS.bans, *windows):
+        for member, at in members(client, key):
+            client.zadd(key, {member: at - ms})
 
 
-ages = st.just(0) | st.integers(0, 180).map(lambda n: n * 10_000)
+ages = st.just(0) | st.integers(0, 30).map(lambda n: n * MINUTE_MS)
 lines = st.builds(Told, st.integers(0, 2), st.integers(0, 7), ages, st.integers(1, 2))
 bursts = st.builds(
     lambda address, first, number, age: [Told(address, first + n, age) for n in range(number)],
@@ -144,22 +173,25 @@ quietly = hypothesis_settings(
 
 @hypothesis_settings(quietly, max_examples=250)
 @given(st.lists(batches, max_size=12), rules)
-def test_an_address_is_banned_at_the_failure_that_an_independent_count_says(
+def test_an_address_is_banned_each_time_at_the_failure_that_an_independent_count_says(
     settings: Settings, clients: list[redis.Redis], story: list[Batch], rule: Rule
 ) -> None:
     clients[0].flushall()
     both = receivers(settings, clients, rule)
     oracle = Oracle(rule.maxretry, rule.long_maxretry)
-    banned: set[int] = set()
+    bans = 0
     for batch in story:
         oracle.passes(batch.pause_ms)
         into_the_past(clients[0], batch.pause_ms)
-        told = [oracle.told(line) for line in batch.lines if line.address not in banned]
+        told = [oracle.told(line) for line in batch.lines]
         found = {v.network: v.rule for v, recorded in both[batch.receiver].take(told) if recorded.new}
-        expected = {ADDRESSES[n]: why for n in {line.address for line in told} if (why := oracle.verdict(n))}
+        expected = {ADDRESSES[n]: why for n in {line.address for line in told} if (why := oracle.judge(n))}
         assert found == expected
-        banned |= {ADDRESSES.index(network) for network in expected}
-    assert {network for network, _ in members(clients[0], KEYS.bans)} == {ADDRESSES[n] for n in banned}
+        bans += len(expected)
+        oracle.passes(LITTLE_MS * bool(expected))
+        into_the_past(clients[0], LITTLE_MS * bool(expected))
+    assert {network for network, _ in members(clients[0], KEYS.bans)} == {ADDRESSES[n] for n in oracle.banned}
+    assert len(history(clients[0])) == bans
 
 
 @pytest.mark.row(25)
@@ -173,7 +205,7 @@ def test_two_receivers_that_race_come_to_one_ban_or_none(
     oracle = Oracle(rule.maxretry, rule.long_maxretry)
     mine = [oracle.told(line) for line in mine]
     yours = [replace(line, rp=3 - line.rp) for line in mine] if same else [oracle.told(line) for line in yours]
-    together = threading.Barrier(2, timeout=5)
+    together = threading.Barrier(2, timeout=PATIENCE_S)
 
     def run(receiver: Receiver, told: Sequence[Told]) -> list[tuple[Verdict, Recorded]]:
         together.wait()

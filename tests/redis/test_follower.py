@@ -14,13 +14,13 @@ from redis.retry import Retry
 
 from enforcer.agent import Agent
 from enforcer.firewall.dry_run import DryRunFirewall
-from enforcer.follower import SILENCE_S, Follower
+from enforcer.follower import Follower
 from shared.addresses import Network
 from shared.exempt.exemptions import Exemptions
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from shared.store.store import Store
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, text
 
@@ -61,7 +61,7 @@ def proxy(settings: Settings, client: redis.Redis) -> Iterator[Proxy]:
     yield Proxy(Ledger(Store(client)), firewall, agent, follower)
     follower.stop()
     if follower.ident:
-        follower.join(10)
+        follower.join(PATIENCE_S)
         assert not follower.is_alive()
 
 
@@ -99,34 +99,34 @@ def test_a_connection_killed_in_a_burst_loses_nothing(proxy: Proxy, client: redi
 
 
 def test_after_a_lost_connection_a_snapshot_is_read_though_nothing_more_happens(
-    proxy: Proxy, client: redis.Redis
+    proxy: Proxy, client: redis.Redis, deaf_to_silence: None
 ) -> None:
     proxy.start()
     before = proxy.agent.tally["resyncs"]
     client.client_kill_filter(_type="pubsub")
-    wait_until(lambda: proxy.agent.tally["resyncs"] > before, "it reads a snapshot", SILENCE_S / 2)
+    wait_until(lambda: proxy.agent.tally["resyncs"] > before, "it reads a snapshot")
 
 
 def test_a_connection_that_the_client_made_again_by_itself_is_not_believed(
-    proxy: Proxy, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, client: redis.Redis, deaf_to_silence: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ours does not, its retries being off; with them on, events vanish without an error."""
     monkeypatch.setattr("shared.store.connection.Retry", lambda backoff, _: Retry(backoff, 3))
     proxy.start()
     before = proxy.agent.tally["resyncs"]
     client.client_kill_filter(_type="pubsub")
-    wait_until(lambda: proxy.agent.tally["resyncs"] > before, "it reads a snapshot", SILENCE_S / 2)
+    wait_until(lambda: proxy.agent.tally["resyncs"] > before, "it reads a snapshot")
 
 
-def test_a_lost_event_is_made_good_at_the_next_heartbeat(proxy: Proxy, client: redis.Redis) -> None:
+def test_a_lost_event_is_made_good_at_the_next_heartbeat(
+    proxy: Proxy, client: redis.Redis, deaf_to_silence: None
+) -> None:
     proxy.ban(B)
     proxy.start()
     client.zadd(KEYS.bans, {A: 2**53})
     client.incr(KEYS.rev)  # as if the event had never arrived
     proxy.ledger.heartbeat("rx1")
-    wait_until(
-        lambda: A in proxy.firewall.bans(), "it reads a snapshot long before silence would make it", SILENCE_S / 2
-    )
+    wait_until(lambda: A in proxy.firewall.bans(), "it reads a snapshot")
     assert proxy.agent.tally["gaps"] == 1
 
 
@@ -180,7 +180,7 @@ def test_a_redis_that_comes_back_without_its_last_changes_ends_no_ban_though_the
         proxy.drops(A, B)
         proxy.is_at(2)
         proxy.follower.stop()
-        proxy.follower.join(10)
+        proxy.follower.join(PATIENCE_S)
         server.kill()
         shutil.rmtree(server.socket.parent / "appendonlydir")
         shutil.copytree(tmp_path / "older", server.socket.parent / "appendonlydir")

@@ -16,7 +16,7 @@ from shared.ledger.changes import HEARTBEAT_MARK_MS, STRIKES_KEPT_MS, Ledger, Ne
 from shared.settings.schema import Settings
 from shared.store.connection import connect
 from shared.store.store import Store
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
 from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS, facts, history, members, text
 
@@ -36,7 +36,7 @@ class Channel:
         self._ends = 0  #: of which we know that they will come
         self._pubsub = client.pubsub()  # type: ignore[no-untyped-call]
         self._pubsub.subscribe(KEYS.channel)
-        assert self._pubsub.get_message(timeout=5)["type"] == "subscribe"
+        assert self._pubsub.get_message(timeout=PATIENCE_S)["type"] == "subscribe"
 
     def raw(self) -> bytes | None:
         """The next message, or None when there is none: what was published before we ask comes before this."""
@@ -54,7 +54,7 @@ class Channel:
 
     def _take(self) -> bytes:
         """What comes next, without the ends that were not waited for."""
-        while (data := bytes(self._pubsub.get_message(timeout=5)["data"])) == b"end" and self._ends:
+        while (data := bytes(self._pubsub.get_message(timeout=PATIENCE_S)["data"])) == b"end" and self._ends:
             self._ends -= 1
         return data
 

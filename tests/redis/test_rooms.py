@@ -16,7 +16,7 @@ from shared.events import Hot, decode
 from shared.ledger.changes import Ledger
 from shared.settings.schema import Settings
 from shared.store.store import Store
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
 from tests.redis.conftest import KEYS, facts, history, members
 from tests.redis.counting import Counting, counting, failure, failures, with_rooms, with_rules
 
@@ -109,12 +109,12 @@ def test_it_is_published_once_told_in_the_history_and_shown(
 ) -> None:
     with client.pubsub() as channel:  # type: ignore[no-untyped-call]
         channel.subscribe(KEYS.channel)
-        assert channel.get_message(timeout=5)["type"] == "subscribe"
+        assert channel.get_message(timeout=PATIENCE_S)["type"] == "subscribe"
         second = Rooms(Store(client), settings.rooms, Ledger(Store(client)), "rx1")  # of another receiver
         note(rooms, crowd(12))
         note(second, crowd(12))
         note(rooms, crowd(12))
-        event = decode(channel.get_message(timeout=5)["data"])
+        event = decode(channel.get_message(timeout=PATIENCE_S)["data"])
         assert channel.get_message(timeout=0.05) is None
     assert isinstance(event, Hot)
     assert (event.room, event.for_ms, event.stamp.rev) == ("meet", 10 * MINUTE_MS, 0)
@@ -128,11 +128,11 @@ def test_it_is_published_once_told_in_the_history_and_shown(
 def test_a_room_of_any_name_can_be_hot(settings: Settings, client: redis.Redis, alias: str) -> None:
     with client.pubsub() as channel, counting(settings) as site:  # type: ignore[no-untyped-call]
         channel.subscribe(KEYS.channel)
-        assert channel.get_message(timeout=5)["type"] == "subscribe"
+        assert channel.get_message(timeout=PATIENCE_S)["type"] == "subscribe"
         site.take(crowd(12, alias=alias))
         [kept] = {unpack(pack(each)).alias for each in crowd(1, alias=alias)}
         wait_until(lambda: kept in site.rooms.hot, "it is hot")
-        event = decode(channel.get_message(timeout=5)["data"])
+        event = decode(channel.get_message(timeout=PATIENCE_S)["data"])
         assert isinstance(event, Hot)
         assert event.room == kept
         site.take(failures(A, 2, alias=alias))

@@ -16,7 +16,7 @@ from shared.events import Ban, decode
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from shared.store.store import Store
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
 from tests.redis.conftest import KEYS, facts, history, text
 from tests.redis.counting import Counting, counting, failure, failures, with_rooms, with_rules
 
@@ -47,11 +47,11 @@ def published(client: redis.Redis) -> Callable[[], list[bytes]]:
     """From now on, what the channel carries."""
     channel = client.pubsub()  # type: ignore[no-untyped-call]
     channel.subscribe(KEYS.channel)
-    assert channel.get_message(timeout=5)["type"] == "subscribe"
+    assert channel.get_message(timeout=PATIENCE_S)["type"] == "subscribe"
 
     def so_far() -> list[bytes]:
         client.publish(KEYS.channel, b"end")
-        return list(iter(lambda: bytes(channel.get_message(timeout=5)["data"]), b"end"))
+        return list(iter(lambda: bytes(channel.get_message(timeout=PATIENCE_S)["data"]), b"end"))
 
     return so_far
 

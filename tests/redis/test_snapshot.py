@@ -18,6 +18,7 @@ from shared.errors import StoreError
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from shared.store.store import Store
+from tests.lab.process import PATIENCE_S
 from tests.redis.conftest import KEYS
 
 LONG_MS = 600_000
@@ -75,7 +76,7 @@ def test_bans_and_unbans_between_pages_are_all_in_the_snapshot_or_in_the_events(
     agent.arm()
     with client.pubsub() as channel:  # type: ignore[no-untyped-call]
         channel.subscribe(KEYS.channel)
-        confirmed = channel.get_message(timeout=5)
+        confirmed = channel.get_message(timeout=PATIENCE_S)
         assert confirmed
         assert confirmed["type"] == "subscribe"
         snapshot = read_snapshot(Store(client))
@@ -93,7 +94,7 @@ def test_bans_and_unbans_between_pages_are_all_in_the_snapshot_or_in_the_events(
         agent.resync(snapshot)
         ledger.ban(NewBan(Network("192.0.2.1"), LONG_MS, "pin", "[]", "rx1"))
         while "192.0.2.1" not in firewall.bans():
-            message = channel.get_message(timeout=5)
+            message = channel.get_message(timeout=PATIENCE_S)
             assert message is not None
             assert agent.follow([message["data"]])
     members: list[bytes] = client.execute_command("ZRANGE", KEYS.bans, 0, -1)  # type: ignore[no-untyped-call]

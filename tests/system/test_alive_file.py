@@ -41,7 +41,7 @@ def enforcer(lab: Lab, alive: Path) -> Iterator[Enforcer]:
 
 def written_again(file: Path) -> bool:
     before = file.stat().st_mtime_ns
-    wait_until(lambda: file.stat().st_mtime_ns > before, f"{file.name} is written again", 5.0)
+    wait_until(lambda: file.stat().st_mtime_ns > before, f"{file.name} is written again")
     return True
 
 
@@ -49,12 +49,12 @@ def test_it_names_the_network_namespace_and_is_written_on_while_redis_is_away(
     lab: Lab, enforcer: Enforcer, alive: Path
 ) -> None:
     enforcer.start()
-    wait_until(lambda: alive.exists() and alive.read_text() != "", "the file is there", 10.0)
+    wait_until(lambda: alive.exists() and alive.read_text() != "", "the file is there")
     here = lab.rps[0].host.namespace.call(lambda: os.readlink("/proc/thread-self/ns/net"))
-    wait_until(lambda: alive.read_text() == here, "it names the namespace", 5.0)
+    wait_until(lambda: alive.read_text() == here, "it names the namespace")
     lab.redis.stop()
     try:
-        wait_until(lambda: "standing bans stay" in enforcer.tail(), "the enforcer misses Redis", 10.0)
+        wait_until(lambda: "standing bans stay" in enforcer.tail(), "the enforcer misses Redis")
         assert written_again(alive)
         assert written_again(alive)
     finally:
@@ -67,10 +67,10 @@ def test_who_has_never_read_the_ledger_does_not_write_it(lab: Lab, enforcer: Enf
     try:
         enforcer.log.write_text("")
         enforcer.start()
-        wait_until(lambda: "standing bans stay" in enforcer.tail(), "the enforcer misses Redis", 10.0)
-        wait_until(lambda: "more like it" in enforcer.tail(), "it goes on missing it", 20.0)
+        wait_until(lambda: "standing bans stay" in enforcer.tail(), "the enforcer misses Redis")
+        wait_until(lambda: "more like it" in enforcer.tail(), "it goes on missing it")
         assert not alive.exists()
     finally:
         lab.redis.start()
         lab.redis.await_ready()
-    wait_until(alive.exists, "the file is there", 10.0)
+    wait_until(alive.exists, "the file is there")

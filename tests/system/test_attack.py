@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
-from bench.attack import LIMIT, attack
+from bench.attack import IN_FLIGHT, JOINS, attack
 from tests.lab.clients import PIN, Bystander, pin_header, token_target
 from tests.lab.guesser import Guesser
 from tests.lab.http1 import Connection
@@ -22,15 +21,8 @@ from tests.lab.views import (
     ledger,
     new_source,
     number,
-    operate,
     unanswered,
 )
-
-#: Others may use this machine at the same time: so many measurements are judged together.
-TRIES = 3
-
-#: How often somebody joins while an attack lasts, at least.
-JOINS = 8
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +39,14 @@ def redis_cli(lab: Lab, *words: str) -> str:
     return lab.core.namespace.run(["redis-cli", "-s", str(lab.redis.socket), *words]).stdout.strip()
 
 
-def test_an_attack_at_full_speed_gets_sixty_answers_at_most() -> None:
-    received = []
-    for _ in range(TRIES):
-        outcome = attack()
-        assert outcome.starved
-        assert outcome.received > 0
-        received.append(outcome.received)
-    assert statistics.median(received) <= LIMIT, received
+def test_an_attack_at_full_speed_is_over_before_what_was_in_flight_was_answered_ten_times() -> None:
+    """`make bench-attack` holds how much less it is; without bans there are thousands of answers. The bystander, who
+    joins all the while, is never refused.
+    """
+    outcome = attack()
+    assert outcome.starved
+    assert 0 < outcome.received < 10 * IN_FLIGHT
+    assert outcome.failures == 0
 
 
 def test_slow_guesses_over_four_proxies_are_one_count_and_the_fifth_is_a_ban_on_all(lab: Lab) -> None:
@@ -85,24 +77,19 @@ def test_the_right_pin_opens_nothing_for_a_banned_address(lab: Lab) -> None:
         lab.attacker.namespace.call(partial(ask, lab.rps[1].host.outside, source, PIN, timeout=0.3))
 
 
-def test_a_bystander_never_notices_an_attack(lab: Lab) -> None:
-    slowest: list[float] = []
-    while len(slowest) < TRIES and not any(each < 0.5 for each in slowest):
-        operate(lab, "unban", lab.attacker.outside)
-        wait_until(lambda: not any_drops(lab, lab.attacker.outside), "the attacker is let in")
-        bystander = Bystander(lab.addresses(), interval=0.1, prompt=False)
-        visiting = lab.bystander.namespace.start(bystander.run)
-        loot = lab.attacker.namespace.call(Guesser(lab.addresses(), connections=8, starved_after=1).run)
-        wait_until(lambda: bystander.visits.joins >= JOINS, f"{JOINS} joins")  # noqa: B023
-        bystander.stop()
-        visits = visiting.result()
-        assert loot.starved
-        assert visits.failures == []
-        assert statistics.median(visits.latencies) < 0.05
-        slowest.append(max(visits.latencies))
-    assert min(slowest) < 0.5
+def test_a_bystander_behind_the_same_proxies_is_served_while_an_attacker_is_dropped(lab: Lab) -> None:
+    bystander = Bystander(lab.addresses(), interval=0.1, prompt=False)
+    visiting = lab.bystander.namespace.start(bystander.run)
+    loot = lab.attacker.namespace.call(Guesser(lab.addresses(), connections=8, starved_after=1).run)
+    served = bystander.visits.joins
+    wait_until(lambda: bystander.visits.joins >= served + JOINS, f"{JOINS} joins after the attack")
+    bystander.stop()
+    visits = visiting.result()
+    assert loot.starved
+    assert served > 0, "and during it"
+    assert visits.failures == []
     assert ledger(lab.redis) >= {lab.attacker.outside}
-    assert lab.bystander.outside not in ledger(lab.redis)
+    assert not any_drops(lab, lab.bystander.outside)
 
 
 def test_fifty_joins_from_one_address_are_no_failure(lab: Lab) -> None:

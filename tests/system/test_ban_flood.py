@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,18 +67,22 @@ def agree(lab: Lab) -> bool:
 
 
 @pytest.mark.row(17)
-def test_a_ban_flood_of_a_hundred_thousand_a_minute_is_kept_up_with_at_bounded_cost(lab: Lab) -> None:
+def test_a_ban_flood_of_a_hundred_thousand_a_minute_is_kept_up_with_at_a_cost_that_does_not_grow(lab: Lab) -> None:
+    """What `make bench-bans` holds is the share of a processor; here, that the last bans cost what the first did."""
     agents = [rp.enforcer for rp in lab.rps if rp.enforcer]
-    before = [cpu_s(agent.pid) for agent in agents]
     resyncs = [number(lab.redis, rp.host.name, "resyncs") for rp in lab.rps]
-    elapsed_s = flood(lab, "100.64", BANS, PER_S)
-    wait_until(partial(agree, lab), "every kernel holds the ledger", 7)
+    spent, elapsed_s = [[cpu_s(agent.pid) for agent in agents]], 0.0
+    for quarter in range(4):
+        elapsed_s += flood(lab, f"100.{64 + quarter}", BANS // 4, PER_S)
+        wait_until(partial(agree, lab), "every kernel holds the ledger")
+        spent.append([cpu_s(agent.pid) for agent in agents])
     assert len(ledger(lab.redis)) == BANS + 1
     wait_until(partial(reported, lab), "both agents tell of the last ban")
-    for agent, was in zip(agents, before, strict=True):
-        assert (cpu_s(agent.pid) - was) / elapsed_s < 0.75, "of a processor"
+    for n, agent in enumerate(agents):
+        first, *_, last = [after[n] - before[n] for before, after in pairwise(spent)]
+        assert last < 3 * first, spent
         assert "Traceback" not in agent.log.read_text()
-        lines = agent.log.read_text().count("drops 100.64")
+        lines = len(re.findall(r"drops 100\.6[4-7]", agent.log.read_text()))
         assert lines <= 21 * (elapsed_s + 8), "and does not say so eight thousand times"
     assert [number(lab.redis, rp.host.name, "resyncs") for rp in lab.rps] == resyncs, "nobody lost an event"
 
@@ -98,11 +104,11 @@ def test_a_subscriber_cut_off_for_its_full_buffer_notices_and_comes_to_agree(lab
         finally:
             frozen.signal(signal.SIGCONT)
             client.config_set("client-output-buffer-limit", limits)
-    wait_until(partial(agree, lab), "every kernel holds the ledger", 7)
+    wait_until(partial(agree, lab), "every kernel holds the ledger")
     assert frozen.running, "being frozen is no reason to end"
     assert len(ledger(lab.redis)) > BANS
     assert "Traceback" not in frozen.log.read_text()
-    flood(lab, "100.66", 1, PER_S)
+    flood(lab, "100.69", 1, PER_S)
     wait_until(partial(agree, lab), "and follows again")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -21,10 +20,6 @@ from tests.lab.process import wait_until
 from tests.lab.views import await_ban, guesses, ledger, new_source, number, operate, unanswered
 
 IGNORED = "198.51.100.103"
-
-
-#: How soon an enforcer has caught up, s. Others may use this machine at the same time: the best of so many is judged.
-CAUGHT_UP_S, TRIES = 2.0, 3
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +45,12 @@ def agree(lab: Lab) -> None:
         wait_until(partial(agrees, lab, rp), f"{rp.host.name} holds the ledger")
 
 
-def begun(lab: Lab, enforcer: Enforcer) -> float:
-    """How long it takes to start and to have all bans, s."""
-    began = time.monotonic()
-    enforcer.start()
-    agree(lab)
-    return time.monotonic() - began
-
-
 def agrees(lab: Lab, rp: ReverseProxy) -> bool:
     return members(rp.host.namespace) == ledger(lab.redis)
 
 
 @pytest.mark.row(20)
-def test_a_killed_enforcer_lets_nothing_through_and_catches_up_within_two_seconds(lab: Lab, enforcer: Enforcer) -> None:
+def test_a_killed_enforcer_lets_nothing_through_and_catches_up(lab: Lab, enforcer: Enforcer) -> None:
     banned, freed, caught = (new_source(lab, last) for last in (110, 111, 112))
     for source in (banned, freed):
         guesses(lab, source, range(5))
@@ -79,12 +66,8 @@ def test_a_killed_enforcer_lets_nothing_through_and_catches_up_within_two_second
     assert ledger(lab.redis) == {banned, caught, "203.0.113.77"}
     assert members(lab.rps[0].host.namespace) == {banned, freed}
 
-    took = [begun(lab, enforcer)]
-    while len(took) < TRIES and min(took) > CAUGHT_UP_S:
-        enforcer.kill()
-        assert operate(lab, "ban", f"203.0.113.{80 + len(took)}").returncode == 0
-        took.append(begun(lab, enforcer))
-    assert min(took) <= CAUGHT_UP_S
+    enforcer.start()
+    agree(lab)
     prober.stop()
     knocks = probing.result()
     assert knocks.sent > 100

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -24,7 +25,7 @@ from shared.store.store import Store
 from tests.lab.datagrams import Sender, failure
 from tests.lab.lab import Lab
 from tests.lab.process import wait_until
-from tests.lab.views import counted, dropped_everywhere, ledger, node, number, operate
+from tests.lab.views import any_drops, counted, dropped_everywhere, ledger, node, number, operate
 
 KEYS = Keys()
 
@@ -36,9 +37,6 @@ OUTCOMES = (
     "joined", "other",
 )  # fmt: skip
 ENDS = ("counted", "expired", "queue_dropped", "queued")
-
-#: How long a flood may take to be dealt with when the machine is busy, s.
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +63,7 @@ def poured(lab: Lab, datagrams: Iterable[bytes], *, rp: int = 0, source: str = "
     before = totals(lab)
     with Sender(lab.rps[rp].host.namespace, source=source) as sender:
         sent = sender.pour(datagrams, per_ms)
-    wait_until(partial(arrived, lab, before["received"] + before["drops"] + sent), "all is dealt with", PATIENCE_S)
+    wait_until(partial(arrived, lab, before["received"] + before["drops"] + sent), "all is dealt with")
     became = {name: value - before.get(name, 0) for name, value in totals(lab).items()}
     assert sent == became["received"] + became["drops"]
     assert became["received"] == sum(became[outcome] for outcome in OUTCOMES)
@@ -88,6 +86,7 @@ def anonymous_kb(pid: int) -> int:
 def test_a_forged_log_bans_so_many_and_no_more_and_no_other_sender_is_hindered(lab: Lab) -> None:
     victims = [f"198.18.{n >> 8}.{n & 255}" for n in range(2_000)]
     lines = (failure(victim, f"{victim}-{turn}") for victim in victims for turn in range(5))
+    begun = time.monotonic()
     became = poured(lab, lines)
     assert became["wrong_pin"] == 10_000
     assert became["bans"] <= LIMIT
@@ -95,12 +94,12 @@ def test_a_forged_log_bans_so_many_and_no_more_and_no_other_sender_is_hindered(l
     forger = lab.rps[0].host.inside
     status = operate(lab, "status")
     assert status.returncode == 1
-    assert f"lines of {forger} may be forged" in status.stdout
-    assert 1 <= said(lab, "ERROR") <= PATIENCE_S
+    assert re.search(rf"lines of {re.escape(forger)} may be forged.*they ban nobody", status.stdout)
+    assert 1 <= said(lab, "ERROR") <= 2 * (time.monotonic() - begun + 2), "one a second and worker"
     rows = json.loads(operate(lab, "bans", "--json").stdout)
     assert sum(row["simulated"] for row in rows) > 1_000
     poured(lab, (failure("203.0.113.70", f"honest-{n}") for n in range(5)), rp=1)
-    wait_until(partial(dropped_everywhere, lab, "203.0.113.70"), "an honest sender's guesser is dropped", 10)
+    wait_until(partial(dropped_everywhere, lab, "203.0.113.70"), "an honest sender's guesser is dropped")
     poured(lab, (failure("203.0.113.71", f"hidden-{n}") for n in range(5)), rp=0)
     assert "203.0.113.71" not in ledger(lab.redis)
 
@@ -113,7 +112,7 @@ def test_the_forger_is_trusted_again_when_it_was_quiet(lab: Lab) -> None:
             for member, at in client.zrange(key, 0, -1, withscores=True):
                 client.zadd(key, {member: at - 121_000})
     poured(lab, (failure("203.0.113.72", f"seen-{n}") for n in range(5)), rp=0)
-    wait_until(partial(dropped_everywhere, lab, "203.0.113.72"), "it is dropped", 10)
+    wait_until(partial(dropped_everywhere, lab, "203.0.113.72"), "it is dropped")
     assert "ban nobody" not in operate(lab, "status").stdout
 
 
@@ -127,7 +126,7 @@ def test_ten_thousand_datagrams_of_spoofed_senders_are_refused_unread(lab: Lab) 
     for n in range(200):
         with Sender(host, source=f"10.89.{n % 7}.{n + 1}") as sender:
             sender.pour((failure(f"198.19.{n}.{k // 5}", f"spoofed-{n}-{k}") for k in range(50)), per_ms=5)
-    wait_until(lambda: totals(lab)["refused"] == before["refused"] + 10_000, "all are refused", PATIENCE_S)
+    wait_until(lambda: totals(lab)["refused"] == before["refused"] + 10_000, "all are refused")
     assert totals(lab)["failures"] == before["failures"]
     elapsed_s = time.monotonic() - begun
     assert 1 <= said(lab, "refused a datagram") - lines <= 2 * (elapsed_s + 2), "one a second and worker"
@@ -219,9 +218,9 @@ def test_an_allow_listed_address_that_fails_a_hundred_times_is_banned_on_neither
         assert address not in ledger(lab.redis)
     exempt = exempt_by(lab)
     ban_by_force(lab, [ignored, allowed, "203.0.113.91"])
-    wait_until(partial(dropped_everywhere, lab, "203.0.113.91"), "the event after them is applied", 10)
-    assert not any(dropped_everywhere(lab, address) for address in (ignored, allowed))
-    wait_until(lambda: exempt_by(lab) == [before + 2 for before in exempt], "both counted that they exempt two", 10)
+    wait_until(partial(dropped_everywhere, lab, "203.0.113.91"), "the event after them is applied")
+    assert not any(any_drops(lab, address) for address in (ignored, allowed))
+    wait_until(lambda: exempt_by(lab) == [before + 2 for before in exempt], "both counted that they exempt two")
 
 
 def exempt_by(lab: Lab) -> list[int]:

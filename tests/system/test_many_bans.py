@@ -1,4 +1,4 @@
-"""A hundred thousand standing bans: the start, the restart, and one more. Figures are in bench/results/bans.txt."""
+"""A hundred thousand standing bans: the start, the restart, and one more. How long they take: `make bench-bans`."""
 
 from __future__ import annotations
 
@@ -9,41 +9,46 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.bans import RATIO, START_S, Site, site
+from bench.bans import Site, site
 from tests.lab.kernel import members
 
-MANY = 100_000
+FEW, MANY = 10_000, 100_000
 
 
 @pytest.fixture(scope="module")
 def crowd() -> Iterator[Site]:
     with site() as crowd:
-        crowd.fill(1_000)
         yield crowd
 
 
-def test_one_more_ban_costs_what_it_costs_among_a_thousand_and_a_start_takes_a_moment(crowd: Site) -> None:
-    crowd.start()
-    few = statistics.median(crowd.one_more(3.0, per_s=100))
-    crowd.stop()
-    crowd.disarm()
-    crowd.fill(MANY)
-    seconds = crowd.start()
-    for _ in range(2):
-        if seconds >= START_S:
-            crowd.stop()
-            crowd.disarm()
-            seconds = crowd.start()
-    # If others have the processors all the time, what counts is how long the enforcer had one of them.
-    assert min(seconds, crowd.busy()) < START_S
-    many = statistics.median(crowd.one_more(3.0, per_s=100))
-    assert many < RATIO * few + 1.0
+def test_ten_times_the_bans_cost_a_start_no_more_than_ten_times_the_work(crowd: Site) -> None:
+    """In processor time, which others on this machine do not take from us."""
+    busy = []
+    for bans in (FEW, MANY):
+        crowd.fill(bans)
+        crowd.start()
+        busy.append(crowd.busy())
+        crowd.stop()
+        crowd.disarm()
+    assert busy[1] < MANY / FEW * busy[0], busy
+
+
+def test_one_more_ban_costs_about_what_it_costs_among_a_few(crowd: Site) -> None:
+    """By turns in both places, so that whatever slows this machine slows both."""
+    few, many = list[float](), list[float]()
+    with site() as quiet:
+        quiet.fill(100)
+        quiet.start()
+        crowd.start()
+        for _ in range(12):
+            few += quiet.one_more(0.25, per_s=100)
+            many += crowd.one_more(0.25, per_s=100)
+    assert statistics.median(many) < 5 * statistics.median(few), (statistics.median(many), statistics.median(few))
     assert crowd.memory() < 150
 
 
 def test_a_restart_removes_no_ban_for_a_moment(crowd: Site) -> None:
-    if not crowd.enforcer.running:
-        crowd.start()
+    assert crowd.enforcer.running
     before = members(crowd.namespace)
     fewest, over = [len(before)], threading.Event()
 

@@ -73,7 +73,7 @@ def test_killed_workers_and_reloads_under_5000_datagrams_a_second_lose_none(lab:
     with Sender(lab.rps[0].host.namespace) as sender:
         sent = sender.pour(numbered(tormenting), PER_MS)
     tormenting.result()
-    wait_until(lambda: settled(lab.redis, sent), "all is counted", 30)
+    wait_until(lambda: settled(lab.redis, sent), "all is counted")
     ids = counted_ids(lab.redis)
     assert ids == Counter(f"{n:032x}" for n in range(sent))
     totals = {name: int(value) for name, value in node(lab.redis, "rx1").items() if value.isdigit()}

@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.daemons import set_constants
 from tests.lab.kernel import members, traces
 from tests.lab.one_host import OneHost, public_folder
-from tests.lab.process import ROOT, Process, wait_until
+from tests.lab.process import PATIENCE_S, ROOT, Process, wait_until
 from tests.lab.views import program
 
 NOBODY = 65534
@@ -160,6 +160,7 @@ def test_started_as_root_both_give_up_what_they_do_not_need_and_stay_quick(place
         for pids, kept in ((receivers, 0), (enforcers, TWO)):
             for pid in pids:
                 assert rights(pid) == dict.fromkeys(KINDS, 0) | dict.fromkeys(KINDS[1:4], kept | NICE)
+                assert "NoNewPrivs:\t1\n" in Path(f"/proc/{pid}/status").read_text(), "and what they start gains none"
         for daemon in (receivers[-1:], enforcers):
             wait_until(partial(has_quick_thread, daemon), "a thread that is quick")
         assert host.enforcer.stop() == 0
@@ -188,7 +189,7 @@ class Manager:
         self._socket.bind(str(self.path))
         self.path.chmod(0o666)
 
-    def next(self, seconds: float = 10.0) -> list[str]:
+    def next(self, seconds: float = PATIENCE_S) -> list[str]:
         """The lines of the next message; TimeoutError if none comes."""
         self._socket.settimeout(seconds)
         return self._socket.recv(4096).decode().splitlines()
@@ -269,7 +270,8 @@ def test_the_watchdog_starves_while_a_thread_is_stuck(place: Path) -> None:
     with managed(place) as manager, lock.open("w") as file:
         told = ("env", f"NOTIFY_SOCKET={manager.path}", "WATCHDOG_USEC=600000", f"XTABLES_LOCKFILE={lock}")
         with OneHost(place / "host", start=False) as host:
-            host.enforcer.argv = [*told, sys.executable, "-c", IMPATIENT, *host.enforcer.argv[1:]]
+            set_constants(host.enforcer, {"enforcer.main.STUCK_S": 0.7})
+            host.enforcer.argv = [*told, *host.enforcer.argv]
             host.start()
             manager.until("WATCHDOG=1")
             fcntl.flock(file, fcntl.LOCK_EX)

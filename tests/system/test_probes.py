@@ -39,7 +39,7 @@ def lab() -> Iterator[Lab]:
         second = Receiver(told, lab.directory / "second", lab.core.namespace)
         second.start()
         try:
-            wait_until(lambda: len(status(lab)["log"]) == 4 and not problems(lab), "every path is seen", 20)
+            wait_until(lambda: len(status(lab)["log"]) == 4 and not problems(lab), "every path is seen")
             yield lab
         finally:
             second.stop()
@@ -149,12 +149,12 @@ def test_nginx_that_stops_is_told_of_by_its_enforcer(lab: Lab) -> None:
 
 def test_a_cut_log_path_is_an_alarm_within_seconds_and_its_healing_is_told(lab: Lab) -> None:
     with dropping(lab.rps[0]):
-        wait_until(lambda: bool(problems(lab)), "status tells", 20)
+        wait_until(lambda: bool(problems(lab)), "status tells")
         [problem] = problems(lab)
         assert "rp1: no line of its nginx has come to rx1 for" in problem, "rx2 is another path, rp2 another RP"
-        wait_until(lambda: "rp1: no line of its nginx has come to rx1" in receiver_log(lab), "the log tells", 20)
-    wait_until(lambda: not problems(lab), "status is content again", 10)
-    wait_until(lambda: "come again" in receiver_log(lab).partition("no line of")[2], "the log tells that, too", 10)
+        wait_until(lambda: "rp1: no line of its nginx has come to rx1" in receiver_log(lab), "the log tells")
+    wait_until(lambda: not problems(lab), "status is content again")
+    wait_until(lambda: "come again" in receiver_log(lab).partition("no line of")[2], "the log tells that, too")
     assert receiver_log(lab).count("rp1: no line of its nginx") == 1, "once, by one of two workers"
     assert "no line of" not in (lab.directory / "second" / "receiver.log").read_text(), "the other receiver is content"
     assert held(lab, "rp1")["window"].count("0") > 0
@@ -165,12 +165,12 @@ def test_killed_workers_and_reloads_of_the_receiver_lose_no_path(lab: Lab) -> No
     since = held(lab, "rp2")["last"]
     before = lab.receiver.workers()
     lab.receiver.signal(signal.SIGHUP)
-    wait_until(partial(replaced, lab, before), "a reload is done", 20)
+    wait_until(partial(replaced, lab, before), "a reload is done")
     wait_until(has_passed(lab, "rp2", 5), "probes go on")
     wait_until(lambda: "0" not in window_since(lab, "rp2", since), "who ends in order tells first what it has seen")
     for victim in lab.receiver.workers():
         os.kill(victim, signal.SIGKILL)
-        wait_until(partial(replaced, lab, [victim]), "the killed worker is replaced", 20)
+        wait_until(partial(replaced, lab, [victim]), "the killed worker is replaced")
         wait_until(has_passed(lab, "rp2", 5), "probes go on")
     wait_until(lambda: not problems(lab), "no alarm")
     # What a killed worker had seen and not told, that of a second, is missing.
@@ -200,7 +200,7 @@ def test_an_outage_of_redis_loses_no_probe_and_raises_no_alarm(lab: Lab) -> None
     wait_until(lambda: lab.receiver is not None and lab.receiver.status("/readyz") == 503, "Redis is missed")
     lab.redis.start()
     lab.redis.await_ready()
-    wait_until(lambda: held(lab, "rp2")["last"] > before + 5, "probes go on", 20)
+    wait_until(lambda: held(lab, "rp2")["last"] > before + 5, "probes go on")
     wait_until(lambda: "0" not in window_since(lab, "rp2", before), "no probe is missing")
     wait_until(lambda: not problems(lab), "all is well")
     assert receiver_log(lab).count("nginx") == alarms
@@ -211,7 +211,7 @@ def test_a_receiver_that_was_away_is_not_alarmed_by_what_it_missed(lab: Lab) -> 
     alarms = receiver_log(lab).count("no line of its nginx")
     lab.receiver.stop()
     sent = number(lab.redis, "rp1", "probes_sent")
-    wait_until(lambda: number(lab.redis, "rp1", "probes_sent") >= sent + 51, "a cut's worth of probes is lost", 20)
+    wait_until(lambda: number(lab.redis, "rp1", "probes_sent") >= sent + 51, "a cut's worth of probes is lost")
     lab.receiver.start()
     lab.receiver.await_ready(lab.receiver.is_ready)
     wait_until(lambda: held(lab, "rp1")["last"] > sent + 50, "probes come again")

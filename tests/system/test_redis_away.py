@@ -34,7 +34,6 @@ def test_failures_of_an_outage_count_afterwards_with_their_age_and_bans_stand_th
     answers = guesses(lab, late, range(3))
     ended_ms = time.time() * 1_000
     assert [answer.status for answer in answers if answer] == [403] * 3, "nginx does not notice"
-    assert min(answer.seconds for answer in answers if answer) < 0.5
     assert unanswered(lab, banned)
     wait_until(lambda: time.time() * 1_000 > ended_ms + 1_500, "an outage that shows in the ages of failures")
     assert all(banned in members(rp.host.namespace) for rp in lab.rps)

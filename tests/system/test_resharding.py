@@ -14,9 +14,6 @@ from tests.lab.duty import PER_SECOND, Duty, Load, on_duty
 from tests.lab.netns import Namespace, unique_prefix
 from tests.lab.process import wait_until
 
-#: How long a ban may take that is earned while a slot moves or a node is missing, s.
-RESUMES_S = 15.0
-
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[Namespace]:
@@ -39,19 +36,18 @@ def duty(site: Cluster, namespace: Namespace, tmp_path_factory: pytest.TempPathF
 
 
 def lost_under_load(duty: Duty, octet: int, fault: Callable[[Load], object], said: str) -> int:
-    """No ban was lost, no failure counted twice, all was back in time; how many failures were lost."""
+    """No ban was lost, no failure counted twice; how many failures were lost."""
     before = duty.received()
     with duty.load(octet) as load:
         wait_until(lambda: len(load.dropped) > 20, "bans come")
         standing = duty.kernel()
         fault(load)
         moment = time.monotonic()
-        wait_until(lambda: load.bans_since(moment) > 20, "bans come again", RESUMES_S)
+        wait_until(lambda: load.bans_since(moment) > 20, "bans come again")
     duty.await_settled(before + load.sent)
     duty.await_followed()
     kernel = duty.kernel()
     assert standing <= kernel, "every standing ban stands"
-    assert load.longest_wait() < RESUMES_S
     lost = load.lost(duty.counted(load.strays), kernel)
     print(f"\n{said}: the slowest ban took {load.longest_wait():.1f} s; {lost} of {load.sent} failures lost")
     return lost

@@ -1,7 +1,11 @@
-"""No line costs more than its length: whoever writes the lines must not be able to stop the receiver."""
+"""No line costs more than its length: whoever writes the lines must not be able to stop the receiver.
+
+`make bench-classify` tells what the longest of these cost.
+"""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -50,21 +54,16 @@ SHORT = 8_000
 
 
 def cost(line: bytes) -> float:
-    """Seconds of processor time, the best of some tries."""
+    """Seconds of processor time, the median of some tries."""
     tries = []
-    for _ in range(5):
+    for _ in range(9):
         begun = time.process_time()
         RULEBOOK.read(line)
         tries.append(time.process_time() - begun)
-    return min(tries)
+    return statistics.median(tries)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_eight_times_the_line_costs_at_most_some_ten_times(name: str) -> None:
     short, long = cost(HOSTILE[name](SHORT)), cost(HOSTILE[name](8 * SHORT))
     assert long < 20 * max(short, 50e-6), f"{short * 1e6:.0f} us, then {long * 1e6:.0f} us"
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_the_longest_datagram_is_read_in_milliseconds(name: str) -> None:
-    assert cost(HOSTILE[name](65_507)) < 0.05

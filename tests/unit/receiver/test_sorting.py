@@ -90,6 +90,24 @@ def test_an_address_of_ignoreip_is_never_counted(inlet: socket.socket, address: 
     assert (tally, slot.waiting) == ({"ignored": 1}, 0)
 
 
+def test_forged_senders_do_not_fill_the_memory() -> None:
+    """Each is refused; so many are remembered that a real site's are all known."""
+    receiver = msgspec.structs.replace(DEFAULTS.receiver, senders=("127.99.0.0/24",))
+    sorter, slot, senders = sorter_of(msgspec.structs.replace(DEFAULTS, receiver=receiver)), Spool(1).slots[0], set()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inlet:
+        inlet.bind(("127.0.0.1", 0))
+        for n in range(5_000):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
+                outlet.bind((f"127.98.{n >> 8}.{n & 255}", 0))
+                outlet.sendto(line(), inlet.getsockname())
+            if n % 20 == 19:
+                assert slot.receive(inlet) == 20
+                sorter.sort(slot)
+                senders.add(len(sorter._senders))
+    assert slot.intake.get("refused") == 5_000
+    assert 500 < max(senders) <= 1_024
+
+
 def test_an_address_of_this_host_is_never_counted(inlet: socket.socket) -> None:
     settings = msgspec.structs.replace(Settings(), ignoreip=())
     tally, _ = outcomes(inlet, settings, line(ip="127.0.0.1"))

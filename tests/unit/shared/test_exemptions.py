@@ -24,7 +24,8 @@ from shared.exempt.exemptions import Exemptions, names_of
 from shared.exempt.names import Names
 from shared.ledger.allow import AllowList, Entry, decode_entries
 from shared.settings.schema import Settings
-from tests.lab.process import wait_until
+from tests.lab.process import PATIENCE_S, wait_until
+from tests.netfilter.conftest import inside, namespace, run
 
 A, B, C = Network("203.0.113.7"), Network("203.0.113.8"), Network("2001:db8:1:2::/64")
 
@@ -45,7 +46,7 @@ class Resolver:
     def __call__(self, name: str) -> set[str]:
         self.asked.append(name)
         if self.held.is_set():
-            assert self._go_on.wait(20)
+            assert self._go_on.wait(PATIENCE_S)
         try:
             return self.known[name.partition(".")[0]]
         except KeyError as error:
@@ -120,6 +121,16 @@ def test_only_names_are_looked_up() -> None:
     assert resolver.asked == ["office.example.com"]
 
 
+def test_an_address_that_this_host_gets_and_loses_later_is_noticed() -> None:
+    with namespace("own") as name, inside(name):
+        exempt = Exemptions(msgspec.structs.replace(DEFAULTS, ignoreself=True), refresh_s=0.05)
+        assert not exempt(A)
+        run("ip", "address", "add", f"{A}/32", "dev", "lo")
+        wait_until(lambda: exempt(A) == "this host has an address in it", "it is ours")
+        run("ip", "address", "del", f"{A}/32", "dev", "lo")
+        wait_until(lambda: not exempt(A), "it is ours no more")
+
+
 @pytest.fixture
 def hanging() -> Iterator[tuple[Resolver, Names]]:
     """The second look-up does not come back."""
@@ -132,7 +143,7 @@ def hanging() -> Iterator[tuple[Resolver, Names]]:
     yield resolver, names
     names.stop()
     resolver.go_on()
-    names.join(5)
+    names.join(PATIENCE_S)
     assert not names.is_alive()
 
 

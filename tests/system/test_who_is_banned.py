@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -16,7 +15,6 @@ from tests.lab.views import (
     any_drops,
     await_ban,
     counted,
-    dropped_everywhere,
     guesses,
     ledger,
     new_source,
@@ -24,7 +22,7 @@ from tests.lab.views import (
     operate,
 )
 
-#: What an office of people does in a minute.
+#: How often an office of people joins.
 JOINS = 200
 
 #: The joins before which somebody mistypes: as many as a limit of five in five minutes bears.
@@ -48,16 +46,15 @@ def office(proxies: list[str], source: str) -> list[list[int]]:
     return statuses
 
 
-def test_two_hundred_joins_a_minute_from_one_address_are_no_ban_and_five_wrong_pins_are(lab: Lab) -> None:
-    source, began = new_source(lab, 111), time.monotonic()
+def test_two_hundred_joins_from_one_address_are_no_ban_and_five_wrong_pins_are(lab: Lab) -> None:
+    source = new_source(lab, 111)
     statuses = lab.attacker.namespace.call(partial(office, lab.addresses(), source))
-    assert time.monotonic() - began < 60
     assert statuses == [[403, 403, 200] if turn in MISTYPED else [403, 200] for turn in range(JOINS)]
     wait_until(lambda: number(lab.redis, "rx1", "joined") == JOINS, "the receiver has seen all joins")
     wait_until(lambda: number(lab.redis, "rx1", "pin_prompt") == JOINS, "and all prompts")  # by two workers
     assert counted(lab.redis, source) == len(MISTYPED)
     assert ledger(lab.redis) == set()
-    assert not dropped_everywhere(lab, source)
+    assert not any_drops(lab, source)
     guesses(lab, source, range(5), timeout=0.25)
     await_ban(lab, source)
 
@@ -69,7 +66,7 @@ def test_an_allowed_address_is_let_in_at_once_and_never_banned_again(lab: Lab) -
     assert (
         operate(lab, "allow", source, "--note", "the branch office").stdout == f"{source} is allowed; bans lifted: 1\n"
     )
-    wait_until(lambda: not any_drops(lab, source), "every kernel lets it in", 1)
+    wait_until(lambda: not any_drops(lab, source), "every kernel lets it in")
     before = number(lab.redis, "rx1", "ignored")
     wait_until(partial(is_ignored_once_more, lab, source, before), "the receiver ignores it")
     assert None not in guesses(lab, source, range(10))
@@ -77,7 +74,7 @@ def test_an_allowed_address_is_let_in_at_once_and_never_banned_again(lab: Lab) -
     refused = operate(lab, "ban", source)
     assert (refused.returncode, "the allow-list has it" in refused.stderr) == (1, True)
     assert operate(lab, "allow", source, "--remove").returncode == 0
-    wait_until(lambda: guesses(lab, source, range(1), timeout=0.25) == [None], "it is banned again", 10)
+    wait_until(lambda: guesses(lab, source, range(1), timeout=0.25) == [None], "it is banned again")
 
 
 def is_ignored_once_more(lab: Lab, source: str, before: int) -> bool:

@@ -1,0 +1,50 @@
+"""The thread that keeps house: how often it has the firewall compared with the ledger."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from enforcer.agent import Agent
+from enforcer.firewall.dry_run import DryRunFirewall
+from enforcer.follower import Follower
+from enforcer.maintenance import Maintenance
+from enforcer.probes import Probes
+from shared.settings.schema import Redis, Settings
+from tests.lab.process import PATIENCE_S, wait_until
+
+#: As many times as long as a check took no other may come.
+REST = 5
+
+
+class Disturbed(Agent):
+    """Somebody edits its firewall without pause, and each check of it takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__(DryRunFirewall(), lambda _: "")
+        self.checks: list[tuple[float, float]] = []  #: when each began and ended, s
+        self.check_wanted.set()
+
+    def check(self) -> None:
+        began = time.monotonic()
+        super().check()
+        time.sleep(0.1)
+        self.check_wanted.set()
+        self.checks.append((began, time.monotonic()))
+
+
+def test_slow_checks_are_followed_by_a_rest_that_grows_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever edits the firewall all the time does not keep the enforcer busy all the time. Redis is not there."""
+    monkeypatch.setattr("enforcer.maintenance._EVERY_S", 0.01)
+    settings = msgspec.structs.replace(Settings(), redis=Redis(url="unix:///nowhere/redis.sock"))
+    agent = Disturbed()
+    maintenance = Maintenance(settings, agent, Follower(settings, agent), "dry-run", "", Probes(settings))
+    maintenance.start()
+    wait_until(lambda: len(agent.checks) >= 5, "checks go on")
+    maintenance.stop()
+    maintenance.join(PATIENCE_S)
+    for (began, ended), (later, _) in pairwise(agent.checks):
+        assert later - ended >= REST * (ended - began)
