@@ -167,8 +167,10 @@ def replace_others(settings: Settings, firewall: Firewall) -> None:
 
 
 def disarm(settings: Settings, backend: str) -> None:
-    """Remove what any backend left. The chosen one is asked in any case: its traces may not show all of it."""
-    for each in sorted({backend, *(with_traces(settings) if backend != "dry-run" else ())}):
+    """Remove what any backend left, whatever the settings say now. The chosen one is asked in any case: its traces may
+    not show all of it. Dry-run leaves nothing behind.
+    """
+    for each in sorted({backend, *with_traces(settings)} - {"dry-run"}):
         open_firewall(settings, each).disarm()
     _log.info("disarmed: no rule and no set of pinban is left")
 

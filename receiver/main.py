@@ -13,7 +13,7 @@ from receiver.health import Health
 from receiver.inherited import Inherited, open_inherited
 from receiver.lines import Rulebook
 from receiver.sockets import check_free
-from receiver.worker import IngestWorker
+from receiver.worker import ReceiverWorker
 from shared import logs
 from shared.errors import SettingsError
 from shared.host import keep_only
@@ -53,7 +53,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
             "bind": [receiver.http],
             "workers": receiver.workers,
             "threads": _HTTP_THREADS,
-            "worker_class": IngestWorker,
+            "worker_class": ReceiverWorker,
             "worker_tmp_dir": _MEMORY if Path(_MEMORY).is_dir() else None,
             "timeout": 30,
             "graceful_timeout": 10,

@@ -39,7 +39,7 @@ class _SurvivesFullDisk(Worker):  # type: ignore[misc]
             self.tmp = _InMemory()
 
 
-class IngestWorker(ThreadWorker, _SurvivesFullDisk):  # type: ignore[misc]
+class ReceiverWorker(ThreadWorker, _SurvivesFullDisk):  # type: ignore[misc]
     """gthread for HTTP in the main thread, and the receiver's own threads beside it."""
 
     def run(self) -> None:

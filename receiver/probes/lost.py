@@ -36,7 +36,7 @@ _ROWS = re.compile("0" * _ROW + "+")
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What the ledger holds of a path; receiver/probes/seen.lua writes it."""
+    """What Redis holds of a path; receiver/probes/seen.lua writes it."""
 
     instance: str
     last: int

@@ -1,4 +1,4 @@
-"""Who must never be banned: ignoreip, and the addresses of this host. Reads /proc; no resolver."""
+"""Who must never be banned: ignoreip, the allow-list, the addresses of this host. Reads /proc; no resolver."""
 
 from __future__ import annotations
 

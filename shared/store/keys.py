@@ -105,7 +105,7 @@ class Keys:
 
     @property
     def history(self) -> str:
-        """Stream, capped: every ban and unban, with who and why."""
+        """Stream, capped: every ban and unban, hot room, change of the allow-list and doubt, with who and why."""
         return f"{{{self.prefix}}}:history"
 
     @property
