@@ -26,6 +26,9 @@ from tests.lab.process import LabError, wait_until
 #: Directories and control groups of ours begin with this and the id of the process that will remove them.
 OURS = "pinban-docker-"
 
+#: Longest that one check may take, s: images are built and engines restarted in it.
+CHECK_S = 1_800
+
 _begun = time.monotonic()
 
 
@@ -88,7 +91,7 @@ def inside(directory: Path, arguments: list[str]) -> int:
     say("entering an empty network namespace: from here on nothing touches the host's network")
     enter_empty_network()
     checks = ["-o", "python_files=check_*.py", "-p", "no:cacheprovider", "-v", "-s", "--durations=0", *arguments]
-    return int(pytest.main([*checks, str(Path(__file__).parent)]))
+    return int(pytest.main(["-o", f"timeout={CHECK_S}", *checks, str(Path(__file__).parent)]))
 
 
 if __name__ == "__main__":
