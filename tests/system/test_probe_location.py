@@ -145,7 +145,7 @@ def test_the_page_is_not_there_for_the_outside(lab: Lab, rp: ReverseProxy) -> No
 def test_a_stranger_led_to_the_loopback_makes_no_probe(lab: Lab, rp: ReverseProxy, tap: Tap) -> None:
     """Some container hosts path to 127.0.0.1 from outside; the client's address then still tells."""
     host = rp.host.namespace
-    host.run(["sysctl", "-w", "net.ipv4.conf.outside.path_localnet=1"])
+    host.run(["sysctl", "-w", "net.ipv4.conf.outside.route_localnet=1"])
     leads = ["PREROUTING", "-p", "tcp", "--dport", str(PORT), "-j", "DNAT", "--to", f"127.0.0.1:{PORT}"]
     host.run(["iptables-legacy", "-t", "nat", "-A", *leads])
     try:
