@@ -72,9 +72,12 @@ def test_a_failure_older_than_the_window_is_none(counts: Counters, client: redis
     assert client.keys("*") == []
 
 
-def test_failures_and_bans_of_a_future_that_was_taken_back_are_none(counts: Counters, client: redis.Redis) -> None:
+@pytest.mark.parametrize("set_back_ms", [10_000, 3_600_000])
+def test_failures_and_bans_of_a_future_that_was_taken_back_are_none(
+    counts: Counters, client: redis.Redis, set_back_ms: int
+) -> None:
     """Else nobody banned before Redis' clock was set back could be banned again before it has caught up."""
-    ahead = Store(client).now_ms() + 3_600_000
+    ahead = Store(client).now_ms() + set_back_ms
     client.zadd(KEYS.window(A, "pin"), {"old rp alias": ahead, "!": ahead})
     assert count(counts, failure("1"), failure("2")) == 2
 
@@ -88,6 +91,16 @@ def test_the_count_is_a_readable_integer_that_ends_with_the_youngest_failure(
         assert 195_000 < client.pttl(key) <= 200_000
     assert count(counts, failure("c", age_ms=250_000)) == 3
     assert 195_000 < client.pttl(KEYS.count(A, "pin")) <= 200_000
+
+
+def test_each_failure_keeps_the_window_for_its_own_findtime(counts: Counters, client: redis.Redis) -> None:
+    """Else a guesser who spreads his failures over findtime is never banned."""
+    count(counts, failure("a"))
+    names = KEYS.count(A, "pin"), KEYS.window(A, "pin")
+    for name in names:
+        assert client.pexpire(name, 1_000), "as if findtime were nearly over"
+    assert count(counts, failure("b")) == 2
+    assert [client.pttl(name) > 295_000 for name in names] == [True, True]
 
 
 def test_at_the_limit_the_evidence_is_returned_oldest_first(counts: Counters) -> None:
@@ -106,6 +119,15 @@ def test_never_more_than_maxretry_are_kept(counts: Counters, client: redis.Redis
     assert count(counts, *(failure(str(i), age_ms=1_000 * i) for i in range(50))) == 5
     assert count(counts, failure("late", age_ms=100_000)) == 5
     assert {id_ for id_, _ in window(client)} == {"0", "1", "2", "3", "4"}
+
+
+def test_a_reset_counts_from_zero_and_makes_no_window_where_none_was(counts: Counters, client: redis.Redis) -> None:
+    """Such a window would hold the mark alone, and for ever: each ban of each address would leave some."""
+    count(counts, failure("a"), failure("b"))
+    counts.reset(A, ["pin", "prompt"], long=True)
+    assert client.keys("*") == [KEYS.window(A, "pin").encode()]
+    assert 0 < client.pttl(KEYS.window(A, "pin")) <= 300_000
+    assert count(counts, failure("a"), failure("b")) == 0, "what it did stays known"
 
 
 def test_forgetting_starts_from_zero(counts: Counters, client: redis.Redis) -> None:

@@ -15,6 +15,7 @@ from receiver.failures import Failure, pack
 from receiver.spool.slots import INTAKE, QUEUE_LENGTH, Slot, Spool
 from receiver.store.counters import Counters
 from shared.addresses import Network
+from shared.ledger.allow import Entry
 from shared.settings.schema import Settings
 from shared.store.store import Store
 from tests.lab.process import wait_until
@@ -212,6 +213,23 @@ def test_a_slot_of_a_dead_worker_is_emptied_and_given_back(
         wait_until(lambda: counter.claim(left), "it is given back")
     assert client.get(KEYS.count(A, "pin")) == b"3"
     assert balanced(spool)
+
+
+def test_an_address_that_was_allowed_since_its_first_failure_is_not_banned(
+    settings: Settings, spool: Spool, client: redis.Redis
+) -> None:
+    """The intake learns of the allow-list once a second: the list is asked again before a ban."""
+    slot = spool.slots[0]
+    with counting(settings, spool) as counter:
+        take_in(slot, failures(0, 4))
+        counter.more()
+        wait_until(lambda: settled(spool), "four are counted")
+        client.hset(KEYS.allow, A, Entry(A, "the office", 0).encode())
+        take_in(slot, [*failures(4, 1), *failures(0, 5, B)])
+        counter.more()
+        wait_until(lambda: settled(spool), "all are counted")
+    assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]
+    assert spool.totals()["bans"] == 1
 
 
 def test_what_cannot_be_counted_in_time_stays_for_another_worker(
