@@ -130,6 +130,26 @@ def test_a_reset_counts_from_zero_and_makes_no_window_where_none_was(counts: Cou
     assert count(counts, failure("a"), failure("b")) == 0, "what it did stays known"
 
 
+def test_a_ban_in_the_very_millisecond_of_its_failures_is_after_them(counts: Counters, client: redis.Redis) -> None:
+    """Else it would be the first to be cut off, and they would count again."""
+    count(counts, *(failure(id_) for id_ in "abcde"))
+    counts.reset(A, ["pin"], long=False)
+    window_key = KEYS.window(A, "pin")
+    banned_at = int(dict(members(client, window_key))["!"])
+    client.zadd(window_key, {member: banned_at for member, _ in members(client, window_key) if member != "!"})
+    for member, _ in members(client, window_key):
+        client.zincrby(window_key, -5_000, member)  # so long ago
+    assert [count(counts, failure(id_)) for id_ in "fghi"] == [1, 2, 3, 4]
+
+
+def test_what_happened_before_a_ban_and_is_told_after_it_counts_no_more(counts: Counters, client: redis.Redis) -> None:
+    count(counts, failure("a", age_ms=8_000), failure("b", age_ms=20_000))
+    counts.reset(A, ["pin"], long=False)
+    client.zincrby(KEYS.window(A, "pin"), -5_000, "!")  # so long ago
+    assert count(counts, failure("c", age_ms=10_000)) == 0
+    assert count(counts, failure("d", age_ms=30_000), failure("e")) == 1
+
+
 def test_forgetting_starts_from_zero(counts: Counters, client: redis.Redis) -> None:
     count(counts, failure("a"), failure("b"))
     counts.forget(A, ["pin"])
