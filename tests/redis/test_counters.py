@@ -150,6 +150,16 @@ def test_what_happened_before_a_ban_and_is_told_after_it_counts_no_more(counts: 
     assert count(counts, failure("d", age_ms=30_000), failure("e")) == 1
 
 
+def test_what_led_to_a_ban_is_known_however_many_receivers_tell_it_after_the_ban(
+    counts: Counters, client: redis.Redis
+) -> None:
+    count(counts, *(failure(id_, age_ms=8_000) for id_ in "abcde"))
+    counts.reset(A, ["pin"], long=False)
+    client.zincrby(KEYS.window(A, "pin"), -5_000, "!")  # so long ago
+    assert [count(counts, *(failure(id_) for id_ in "abcde")) for _ in range(3)] == [0, 0, 0]
+    assert count(counts, failure("f")) == 1
+
+
 def test_forgetting_starts_from_zero(counts: Counters, client: redis.Redis) -> None:
     count(counts, failure("a"), failure("b"))
     counts.forget(A, ["pin"])
