@@ -99,6 +99,8 @@ def test_scripts_that_a_node_has_forgotten_are_loaded_again(
     for host in site.servers:
         site.ask(host, "SCRIPT", "FLUSH")
     assert count(settings, client, [failure(network) for network in NETWORKS]) == dict.fromkeys(NETWORKS, 1)
+    site.ask(site.holder(slot_of(site, A)), "SCRIPT", "FLUSH")
+    assert count(settings, client, [failure(network) for network in NETWORKS]) == dict.fromkeys(NETWORKS, 2), "by one"
     for host in site.servers:
         site.ask(host, "SCRIPT", "FLUSH")
     assert ledger.ban(NewBan(A, 600_000, "pin", "[]", "rx1")).new

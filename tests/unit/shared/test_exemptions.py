@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import socket
 import threading
@@ -24,7 +25,9 @@ from shared.exempt.exemptions import Exemptions, names_of
 from shared.exempt.names import Names
 from shared.ledger.allow import AllowList, Entry, decode_entries
 from shared.settings.schema import Settings
+from tests.lab.netns import CLONE_NEWNET, ip
 from tests.lab.process import wait_until
+from tests.unit.receiver.children import Child
 
 A, B, C = Network("203.0.113.7"), Network("203.0.113.8"), Network("2001:db8:1:2::/64")
 
@@ -118,6 +121,23 @@ def test_only_names_are_looked_up() -> None:
     names = Names(found._known, resolver)  # what it would ask
     names.refresh()
     assert resolver.asked == ["office.example.com"]
+
+
+def test_an_address_that_this_host_gets_later_is_exempt_too() -> None:
+    """In a network namespace of its own: a process sees the addresses of the one that it is in."""
+
+    def look(_: Child) -> None:
+        assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0
+        settings = msgspec.structs.replace(DEFAULTS, ignoreself=True)
+        seldom, often = Exemptions(settings), Exemptions(settings, refresh_s=0.0)
+        assert [seldom(A), often(A), often(C)] == [""] * 3
+        ip("link", "set", "lo", "up")
+        ip("address", "add", f"{A}/32", "dev", "lo")
+        ip("address", "add", "2001:db8:1:2::9/128", "dev", "lo", "nodad")
+        assert [often(A), often(C), often(B)] == ["this host has an address in it"] * 2 + [""]
+        assert seldom(A) == "", "it does not read /proc for each line"
+
+    assert Child(look).end() == 0
 
 
 @pytest.fixture
