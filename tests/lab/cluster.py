@@ -100,6 +100,31 @@ class Cluster:
         """Move a slot with its keys to another master; returns how many keys."""
         return self.finish_to_move(slot, self.begin_to_move(slot, target), target)
 
+    @contextmanager
+    def joined(self, directory: Path) -> Iterator[str]:
+        """A further master, without slots, inside the block; it must have none again at the end."""
+        [host] = addresses(1)
+        first = next(iter(self.servers))
+        more = {"cluster-enabled": "yes", "cluster-node-timeout": "20000", "cluster-announce-ip": host}
+        guest = RedisServer(directory, bind=host, more=more)
+        guest.start()
+        try:
+            guest.await_ready()
+            self.servers[host] = guest
+            self.ask(first, "CLUSTER", "MEET", host, "6379")
+            wait_until(
+                lambda: all(len(self.nodes(each)) == len(self.servers) for each in self.servers), "they have met"
+            )
+            self.await_whole()
+            yield host
+            gone = self._id(host)
+            del self.servers[host]
+            for each in self.servers:
+                self.ask(each, "CLUSTER", "FORGET", gone)
+        finally:
+            self.servers.pop(host, None)
+            guest.stop()
+
     def another(self, slot: int) -> str:
         """A master that does not serve this slot."""
         return next(host for host in self.servers if self._is_master(host) and host != self.holder(slot))

@@ -55,7 +55,7 @@ class Counting:
     """The counter of a receiver, beside it what its maintenance would keep up to date."""
 
     def __init__(self, settings: Settings, counter: Counter, spool: Spool, rooms: Rooms, ledger: Ledger) -> None:
-        self._counter = counter
+        self.counter = counter
         self._spool = spool
         self._ledger = ledger
         self.settings = settings
@@ -69,7 +69,7 @@ class Counting:
     def put(self, some: list[Failure]) -> None:
         """Have these counted soon."""
         self._spool.slots[0].commit({"received": len(some), "wrong_pin": len(some)}, [pack(each) for each in some])
-        self._counter.more()
+        self.counter.more()
 
     def settle(self) -> None:
         wait_until(lambda: self._spool.totals()["queued"] == 0, "all are counted")

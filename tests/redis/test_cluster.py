@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import redis
+from redis.crc import key_slot
 
 from enforcer import snapshot as reading
 from enforcer.agent import Agent
@@ -25,7 +27,10 @@ from shared.exempt.exemptions import Exemptions
 from shared.ledger.changes import Ledger, NewBan
 from shared.nodes import NodeWriter, read_nodes
 from shared.settings.schema import Redis, Settings
-from shared.store.connection import HASTY_S, PATIENT_S, connect
+from shared.settings.servers import Address, parse_servers
+from shared.store.cluster import Cluster as ClusterClient
+from shared.store.cluster import _Command
+from shared.store.connection import HASTY_S, PATIENT_S, _options, connect
 from shared.store.keys import Keys
 from shared.store.store import Store
 from tests.lab.cluster import Cluster, cluster
@@ -97,6 +102,8 @@ def test_scripts_that_a_node_has_forgotten_are_loaded_again(
     for host in site.servers:
         site.ask(host, "SCRIPT", "FLUSH")
     assert count(settings, client, [failure(network) for network in NETWORKS]) == dict.fromkeys(NETWORKS, 1)
+    site.ask(site.holder(slot_of(site, A)), "SCRIPT", "FLUSH")
+    assert count(settings, client, [failure(network) for network in NETWORKS]) == dict.fromkeys(NETWORKS, 2), "by one"
     for host in site.servers:
         site.ask(host, "SCRIPT", "FLUSH")
     assert ledger.ban(NewBan(A, 600_000, "pin", "[]", "rx1")).new
@@ -200,37 +207,114 @@ def test_a_ban_follows_its_ledger_to_another_node(site: Cluster, settings: Setti
     follower.join(PATIENCE_S)
 
 
-def test_a_frozen_node_is_asked_for_the_slots_once_and_then_last(
-    site: Cluster, settings: Settings, connected: list[str]
-) -> None:
-    """Whatever it is asked begins with a connection, as the one before was given up."""
-    first, *others = site.servers
-    frozen = site.servers[first]
-    if site.holder(site.slot(KEYS.rev)) == first:
-        site.move(site.slot(KEYS.rev), others[0])
-    every = [failure(network) for network in NETWORKS]
-    elsewhere = [each for each in every if site.holder(slot_of(site, each.network)) != first]
-    with connect(settings, "test", timeout_s=1.0).client as client:
-        frozen.freeze()
-        try:
-            assert count(settings, client, elsewhere), "the others serve theirs"
-            assert connected.count(first) == 1, "for the slots, as it is the first of the settings"
-            for turn in range(2, 4):
-                with pytest.raises(StoreError, match="did not answer in time"):
-                    count(settings, client, every)
-                assert count(settings, client, elsewhere)
-                assert connected.count(first) == turn, "for what it alone has; for the slots others are asked"
-        finally:
-            frozen.thaw()
-        site.await_whole()
-        assert count(settings, client, every)
-
-
 def asked(site: Cluster, host: str, command: str) -> int:
     """How often a node was sent a command."""
     with site.servers[host].client() as client:
         told = client.info("commandstats").get(f"cmdstat_{command}", {})
     return int(told.get("calls", 0)) + int(told.get("rejected_calls", 0))
+
+
+class Asked(ClusterClient):
+    """Remembers whom it asked for the map."""
+
+    def __init__(self, settings: Settings, timeout_s: float) -> None:
+        servers = parse_servers(settings.redis.url)
+        assert servers is not None
+        super().__init__(servers.hosts, KEYS.rev, _options(settings, "test", timeout_s))
+        self.asked: list[str] = []
+
+    def _deliver(self, address: Address, commands: Sequence[_Command], *, asking: bool) -> list[Any]:
+        if commands[0][0] == ("CLUSTER SLOTS",):
+            self.asked.append(address[0])
+        return super()._deliver(address, commands, asking=asking)
+
+    def forget_the_map(self) -> None:
+        self._map = {}
+        self.asked.clear()
+
+
+def test_a_frozen_node_costs_one_timeout_and_is_asked_last(site: Cluster, settings: Settings) -> None:
+    first, *others = site.servers
+    frozen = site.servers[first]
+    slots = [slot_of(site, network) for network in NETWORKS]
+    elsewhere = [n for n, slot in zip(NETWORKS, slots, strict=True) if site.holder(slot) != first]
+    if site.holder(site.slot(KEYS.rev)) == first:
+        site.move(site.slot(KEYS.rev), others[0])
+    with Asked(settings, timeout_s=1.0) as client:
+        frozen.freeze()
+        try:
+            assert count(settings, client, [failure(network) for network in elsewhere])
+            assert client.asked == [first, others[0]], "the first that it asks is frozen"
+            client.forget_the_map()
+            assert count(settings, client, [failure(network) for network in elsewhere])
+            assert client.asked == [others[0]], "who answered is asked first"
+            client.forget_the_map()
+            with pytest.raises(StoreError, match="did not answer in time"):
+                count(settings, client, [failure(network) for network in NETWORKS])
+            assert client.asked == [others[0]], "its answer is the map: the commands went to the frozen one"
+            client.asked.clear()
+            assert count(settings, client, [failure(network) for network in elsewhere])
+            assert client.asked == [others[0]], "not the one that failed"
+        finally:
+            frozen.thaw()
+        site.await_whole()
+        assert count(settings, client, [failure(network) for network in NETWORKS])
+
+
+def test_a_node_that_failed_is_asked_after_those_that_did_not(site: Cluster, settings: Settings) -> None:
+    holder = site.holder(slot_of(site, A))
+    with Asked(settings, timeout_s=1.0) as client:
+        client._ask = [(holder, 6379), *((host, 6379) for host in site.servers if host != holder)]
+        assert count(settings, client, failures(A, 1)) == {A: 1}
+        assert client.asked == [holder], "it served, and it is the one to ask"
+        site.servers[holder].freeze()
+        try:
+            with pytest.raises(StoreError, match="did not answer in time"):
+                count(settings, client, failures(A, 1))
+            client.asked.clear()
+            with pytest.raises(StoreError, match="did not answer in time"):
+                count(settings, client, failures(A, 1))
+            assert len(client.asked) == 1
+            assert client.asked != [holder]
+        finally:
+            site.servers[holder].thaw()
+        site.await_whole()
+
+
+def test_a_node_that_left_the_cluster_is_forgotten(site: Cluster, settings: Settings, tmp_path: Path) -> None:
+    slot = site.slot(KEYS.rev)
+    stays = site.holder(slot)
+    with connect(settings, "test", PATIENT_S).client as client, site.joined(tmp_path) as guest:
+        assert isinstance(client, ClusterClient)
+        store = Store(client)
+        site.move(slot, guest)
+        assert Ledger(store).ban(NewBan(A, 600_000, "pin", "[]", "rx1")).new
+        store.prepare()  # asks every master
+        assert (guest, 6379) in client._nodes
+        assert (guest, 6379) in client._ask
+        left = client._nodes[guest, 6379]
+        assert left.connection_pool._available_connections[0].is_connected
+        site.move(slot, stays)
+        assert Ledger(store).unban(A, "", ""), "it is told where the slot is now"
+        Ledger(store).hot_rooms()
+        assert guest not in {host for host, _ in (*client._nodes, *client._ask, *client._map.values())}
+        assert not left.connection_pool._available_connections[0].is_connected
+
+
+def test_keys_that_one_script_needs_share_a_slot() -> None:
+    """Else Redis Cluster refuses the script (CROSSSLOT), or not, as the names will have it."""
+    keys = Keys("some-prefix")
+    ledger = [getattr(keys, name) for name in dir(Keys) if isinstance(getattr(Keys, name), property)]
+    ledger = [key for key in ledger if key != keys.channel]
+    ledger += [key(A) for key in (keys.ban, keys.strikes, keys.simulation)] + [keys.sender("rp1"), keys.node("rp1")]
+    assert len(ledger) > 15
+    assert {key_slot(key.encode()) for key in ledger} == {key_slot(b"some-prefix")}, ledger
+    for network in (A, Network("2001:db8:1:2::/64")):
+        of_one = [keys.count(network, "pin"), keys.window(network, "pin.long"), keys.forgiven(network, "pin", "id")]
+        assert {key_slot(key.encode()) for key in of_one} == {key_slot(network.encode())}
+    assert {key_slot(key.encode()) for key in (keys.room_failures("meet"), keys.room_addresses("meet"))} == {
+        key_slot(b"meet")
+    }
 
 
 def test_what_is_no_cluster_and_what_is_not_there_are_told_in_one_line(tmp_path: Path) -> None:

@@ -71,9 +71,12 @@ def test_a_failure_older_than_the_window_is_none(counts: Counters, client: redis
     assert client.keys("*") == []
 
 
-def test_failures_and_bans_of_a_future_that_was_taken_back_are_none(counts: Counters, client: redis.Redis) -> None:
+@pytest.mark.parametrize("set_back_ms", [10_000, 3_600_000])
+def test_failures_and_bans_of_a_future_that_was_taken_back_are_none(
+    counts: Counters, client: redis.Redis, set_back_ms: int
+) -> None:
     """Else nobody banned before Redis' clock was set back could be banned again before it has caught up."""
-    ahead = Store(client).now_ms() + 3_600_000
+    ahead = Store(client).now_ms() + set_back_ms
     client.zadd(KEYS.window(A, "pin"), {"old rp alias": ahead, "!": ahead})
     assert count(counts, failure("1"), failure("2")) == 2
 
@@ -87,6 +90,16 @@ def test_the_count_is_a_readable_integer_that_ends_with_the_youngest_failure(
         assert 195_000 < client.pttl(key) <= 200_000
     assert count(counts, failure("c", age_ms=250_000)) == 3
     assert 195_000 < client.pttl(KEYS.count(A, "pin")) <= 200_000
+
+
+def test_each_failure_keeps_the_window_for_its_own_findtime(counts: Counters, client: redis.Redis) -> None:
+    """Else a guesser who spreads his failures over findtime is never banned."""
+    count(counts, failure("a"))
+    names = KEYS.count(A, "pin"), KEYS.window(A, "pin")
+    for name in names:
+        assert client.pexpire(name, 1_000), "as if findtime were nearly over"
+    assert count(counts, failure("b")) == 2
+    assert [client.pttl(name) > 295_000 for name in names] == [True, True]
 
 
 def test_at_the_limit_the_evidence_is_returned_oldest_first(counts: Counters) -> None:
@@ -105,6 +118,45 @@ def test_never_more_than_maxretry_are_kept(counts: Counters, client: redis.Redis
     assert count(counts, *(failure(str(i), age_ms=1_000 * i) for i in range(50))) == 5
     assert count(counts, failure("late", age_ms=100_000)) == 5
     assert {id_ for id_, _ in window(client)} == {"0", "1", "2", "3", "4"}
+
+
+def test_a_reset_counts_from_zero_and_makes_no_window_where_none_was(counts: Counters, client: redis.Redis) -> None:
+    """Such a window would hold the mark alone, and for ever: each ban of each address would leave some."""
+    count(counts, failure("a"), failure("b"))
+    counts.reset(A, ["pin", "prompt"], long=True)
+    assert client.keys("*") == [KEYS.window(A, "pin").encode()]
+    assert 0 < client.pttl(KEYS.window(A, "pin")) <= 300_000
+    assert count(counts, failure("a"), failure("b")) == 0, "what it did stays known"
+
+
+def test_a_ban_in_the_very_millisecond_of_its_failures_is_after_them(counts: Counters, client: redis.Redis) -> None:
+    """Else it would be the first to be cut off, and they would count again."""
+    count(counts, *(failure(id_) for id_ in "abcde"))
+    counts.reset(A, ["pin"], long=False)
+    window_key = KEYS.window(A, "pin")
+    banned_at = int(dict(members(client, window_key))["!"])
+    client.zadd(window_key, {member: banned_at for member, _ in members(client, window_key) if member != "!"})
+    for member, _ in members(client, window_key):
+        client.zincrby(window_key, -5_000, member)  # so long ago
+    assert [count(counts, failure(id_)) for id_ in "fghi"] == [1, 2, 3, 4]
+
+
+def test_what_happened_before_a_ban_and_is_told_after_it_counts_no_more(counts: Counters, client: redis.Redis) -> None:
+    count(counts, failure("a", age_ms=8_000), failure("b", age_ms=20_000))
+    counts.reset(A, ["pin"], long=False)
+    client.zincrby(KEYS.window(A, "pin"), -5_000, "!")  # so long ago
+    assert count(counts, failure("c", age_ms=10_000)) == 0
+    assert count(counts, failure("d", age_ms=30_000), failure("e")) == 1
+
+
+def test_what_led_to_a_ban_is_known_however_many_receivers_tell_it_after_the_ban(
+    counts: Counters, client: redis.Redis
+) -> None:
+    count(counts, *(failure(id_, age_ms=8_000) for id_ in "abcde"))
+    counts.reset(A, ["pin"], long=False)
+    client.zincrby(KEYS.window(A, "pin"), -5_000, "!")  # so long ago
+    assert [count(counts, *(failure(id_) for id_ in "abcde")) for _ in range(3)] == [0, 0, 0]
+    assert count(counts, failure("f")) == 1
 
 
 def test_forgetting_starts_from_zero(counts: Counters, client: redis.Redis) -> None:

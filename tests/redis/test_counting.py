@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 import redis
@@ -15,6 +17,8 @@ from receiver.failures import Failure, pack
 from receiver.spool.slots import INTAKE, QUEUE_LENGTH, Slot, Spool
 from receiver.store.counters import Counters
 from shared.addresses import Network
+from shared.ledger.allow import Entry
+from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
 from shared.store.store import Store
 from tests.lab.process import PATIENCE_S, wait_until
@@ -100,6 +104,18 @@ def test_ten_at_once_are_one_ban(settings: Settings, spool: Spool, client: redis
     assert client.get(KEYS.rev) == b"1"
 
 
+def test_who_is_banned_already_is_no_ban_more(
+    settings: Settings, spool: Spool, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Ledger(Store(client)).ban(NewBan(A, 600_000, "manual", "{}", "me")).new
+    take_in(spool.slots[0], failures(0, 5))
+    with counting(settings, spool):
+        wait_until(lambda: settled(spool), "all are counted")
+    assert (spool.totals()["bans"], client.get(KEYS.rev)) == (0, b"1")
+    assert client.keys("pinban:count:*") == [], "it counts from zero all the same"
+    assert "banned" not in caplog.text
+
+
 def test_a_limit_reached_by_a_worker_that_died_is_made_good_by_the_next_failure(
     settings: Settings, spool: Spool, client: redis.Redis
 ) -> None:
@@ -145,6 +161,57 @@ def test_failures_wait_for_a_redis_that_was_killed(settings: Settings, spool: Sp
         assert client.get(KEYS.count(A, "pin")) == b"4"
         assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]
     assert (spool.totals()["counted"], balanced(spool)) == (11, True)
+
+
+@pytest.fixture
+def refusing(client: redis.Redis) -> Iterator[Callable[[], None]]:
+    """A Redis that lets only four of these addresses be banned, until it is told to grant all again."""
+    keys = ("~pinban:*", "~{pinban}:[^b]*", "~{pinban}:bans", "~{pinban}:ban:203.0.113.[1-4]")
+    client.execute_command("ACL SETUSER", "default", "resetkeys", *keys)  # type: ignore[no-untyped-call]
+    grant = partial(client.execute_command, "ACL SETUSER", "default", "~*")
+    yield grant
+    grant()
+
+
+def test_the_bans_of_a_batch_in_which_redis_fails_are_told_each_once(
+    settings: Settings,
+    spool: Spool,
+    client: redis.Redis,
+    refusing: Callable[[], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    everyone = [Network(f"203.0.113.{n}") for n in range(1, 10)]
+    slot = spool.slots[0]
+    with counting(settings, spool):
+        take_in(slot, [record for n, network in enumerate(everyone) for record in failures(10 * n, 5, network)])
+        wait_until(lambda: "45 failures wait" in caplog.text, "Redis refuses the fifth ban")
+        wait_until(lambda: spool.totals()["bans"] > 0, "the others are told")
+        assert set(client.zrange(KEYS.bans, 0, -1)) == {network.encode() for network in everyone[:4]}
+        assert (spool.totals()["bans"], spool.totals()["queued"]) == (4, 45)
+        refusing()
+        wait_until(lambda: settled(spool), "all are counted")
+    assert client.zcard(KEYS.bans) == 9
+    assert client.get(KEYS.rev) == b"9"
+    totals = spool.totals()
+    assert (totals["bans"], totals["counted"], balanced(spool)) == (9, 45, True)
+
+
+def test_the_first_ban_needs_no_script_to_be_loaded(settings: Settings, spool: Spool, client: redis.Redis) -> None:
+    client.script_flush()
+    slot = spool.slots[0]
+    with counting(settings, spool) as counter:
+        hashes = [script._sha for script in counter._store._scripts]
+        wait_until(lambda: all(client.script_exists(*hashes)), "the scripts are loaded")
+        client.config_resetstat()
+        take_in(slot, failures(0, 5))
+        counter.more()
+        wait_until(lambda: settled(spool), "all are counted")
+        wait_until(lambda: client.exists(KEYS.room_failures("meet")) == 1, "the room is noted")
+    assert client.zrange(KEYS.bans, 0, -1) == [A.encode()]
+    stats: dict[str, Any] = client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] >= 3, "count, ban, reset"
+    assert stats["cmdstat_evalsha"]["failed_calls"] == 0
+    assert not {"cmdstat_script|load", "cmdstat_script"} & stats.keys()
 
 
 @pytest.mark.row(3)
@@ -212,6 +279,23 @@ def test_a_slot_of_a_dead_worker_is_emptied_and_given_back(
         wait_until(lambda: counter.claim(left), "it is given back")
     assert client.get(KEYS.count(A, "pin")) == b"3"
     assert balanced(spool)
+
+
+def test_an_address_that_was_allowed_since_its_first_failure_is_not_banned(
+    settings: Settings, spool: Spool, client: redis.Redis
+) -> None:
+    """The intake learns of the allow-list once a second: the list is asked again before a ban."""
+    slot = spool.slots[0]
+    with counting(settings, spool) as counter:
+        take_in(slot, failures(0, 4))
+        counter.more()
+        wait_until(lambda: settled(spool), "four are counted")
+        client.hset(KEYS.allow, A, Entry(A, "the office", 0).encode())
+        take_in(slot, [*failures(4, 1), *failures(0, 5, B)])
+        counter.more()
+        wait_until(lambda: settled(spool), "all are counted")
+    assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]
+    assert spool.totals()["bans"] == 1
 
 
 def test_what_cannot_be_counted_in_time_stays_for_another_worker(

@@ -117,6 +117,14 @@ def test_the_same_ban_again_counts_once_so_that_a_repeat_is_harmless(doubt: Doub
     assert not any(doubt.trips(victim(1), [FORGER]) for _ in range(3 * LIMIT))
 
 
+def test_the_same_ban_again_is_as_old_as_it_was(doubt: Doubt, client: redis.Redis) -> None:
+    doubt.trips(victim(1), [FORGER])
+    a_minute_passes(client, 30_000)
+    before = members(client, KEYS.sender(FORGER))
+    doubt.trips(victim(1), [FORGER])
+    assert members(client, KEYS.sender(FORGER)) == before
+
+
 def test_bans_at_the_limit_minute_after_minute_trip_nothing(doubt: Doubt, client: redis.Redis) -> None:
     for minute in range(4):
         assert not any(doubt.trips(victim(n, f"198.{minute}"), [FORGER]) for n in range(LIMIT))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 import redis
 
 from enforcer.snapshot import read_snapshot
+from receiver.store.doubt import Doubt
 from shared.addresses import Network
 from shared.errors import StoreError
 from shared.events import Ban, Event, Heartbeat, Stamp, Unban, decode, encode
@@ -147,6 +149,39 @@ def test_lengthening_never_shortens(ledger: Ledger, client: redis.Redis, channel
     assert facts(client, KEYS.ban(A))["until"] == str(longer.until_ms)
     assert [channel.next().stamp.rev, channel.next().stamp.rev] == [1, 2]
     assert channel.raw() is None
+
+
+def test_lengthening_a_ban_is_no_strike(ledger: Ledger, client: redis.Redis) -> None:
+    ban(ledger)
+    recorded = ledger.ban(NewBan(A, 2 * LONG_MS, "manual", "{}", "me"), lengthen=True)
+    assert (recorded.new, recorded.strikes, text(client, KEYS.strikes(A))) == (True, 1, "1")
+    assert facts(client, KEYS.ban(A))["strikes"] == "1"
+
+
+@pytest.mark.parametrize("verb", ["ban", "simulated", "unban", "allow", "heat", "doubt", "trust"])
+def test_the_history_is_capped_whatever_writes_it(
+    ledger: Ledger, settings: Settings, client: redis.Redis, verb: str
+) -> None:
+    doubt = Doubt(Store(client), msgspec.structs.replace(settings.receiver, doubt_above=1))
+    if verb == "trust":
+        assert [doubt.trips(network, ["rp1"]) for network in (A, B)] == [False, True]
+    with client.pipeline(transaction=False) as pipeline:
+        for _ in range(10_400):
+            pipeline.xadd(KEYS.history, {"event": "ban"})
+        pipeline.execute()
+    last = history(client)[-1]
+    verbs: dict[str, Callable[[], object]] = {
+        "ban": lambda: ban(ledger),
+        "simulated": lambda: ledger.ban(NewBan(A, LONG_MS, "pin", "[]", "rx1", simulate=True)),
+        "unban": lambda: ledger.unban(A, "", ""),
+        "allow": lambda: ledger.allow(A, "{}", (), ""),
+        "heat": lambda: ledger.heat("meet", 1_000, 1, 1, ""),
+        "doubt": lambda: [doubt.trips(network, ["rp1"]) for network in (A, B)],
+        "trust": lambda: doubt.trust("rp1", ""),
+    }
+    verbs[verb]()
+    assert history(client)[-1] != last, "it wrote"
+    assert 10_000 <= client.xlen(KEYS.history) < 10_200, "whole nodes of the stream go, of 100 entries each"
 
 
 def test_a_ban_that_is_over_is_followed_by_a_new_one_with_another_strike(ledger: Ledger, client: redis.Redis) -> None:

@@ -10,7 +10,7 @@ import redis
 
 from pinban.deployment.operator import Operator
 from receiver.failures import Failure, pack, unpack
-from receiver.store.rooms import Rooms
+from receiver.store.rooms import _REMEMBERED, Rooms
 from shared.addresses import Network
 from shared.events import Hot, decode
 from shared.ledger.changes import Ledger
@@ -207,6 +207,37 @@ def test_a_known_room_is_watched_on_while_unknown_ones_pour_in(settings: Setting
         flood = [failure(A, alias=f"flood{turn}-{n}") for n in range(900)]
         note(rooms, [*flood, *crowd(1, first=4 + turn)])
     assert hot(client) == {"meet"}
+
+
+def test_the_memory_of_watched_rooms_is_bounded(settings: Settings, client: redis.Redis) -> None:
+    rooms = Rooms(Store(client), with_rooms(settings, most=20_000).rooms, Ledger(Store(client)), "rx1")
+    for start in range(0, 9_000, 500):
+        note(rooms, [failure(A, alias=f"room{n}") for n in range(start, start + 500)])
+        assert 500 <= len(rooms._admitted) <= _REMEMBERED
+    assert client.zcard(KEYS.rooms) == 9_000
+
+
+def test_addresses_of_a_room_are_forgotten_after_a_window_however_many_failures_come(
+    rooms: Rooms, client: redis.Redis
+) -> None:
+    """Else the addresses of a room that always has some failures would add up for ever, until it is hot."""
+    note(rooms, crowd(2))
+    assert 0 < client.pttl(KEYS.room_addresses("meet")) <= 10 * MINUTE_MS
+    assert client.pexpire(KEYS.room_addresses("meet"), MINUTE_MS)
+    note(rooms, crowd(2, first=2))
+    assert 0 < client.pttl(KEYS.room_addresses("meet")) <= MINUTE_MS
+
+
+def test_rooms_that_cannot_be_watched_cost_no_memory_and_no_ban(
+    settings: Settings, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.set(KEYS.rooms, "x")
+    with counting(settings) as site:
+        site.take(failures(A, 5))
+        wait_until(lambda: "wrong PINs are missing from their rooms" in caplog.text, "it is said")
+        counter = site.counter
+    assert counter._unnoted == []
+    assert client.zscore(KEYS.bans, A) is not None
 
 
 def test_of_many_hostile_aliases_only_so_many_are_watched(settings: Settings, client: redis.Redis) -> None:

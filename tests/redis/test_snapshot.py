@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import pytest
 import redis
@@ -17,7 +18,7 @@ from shared.addresses import Network
 from shared.errors import StoreError
 from shared.ledger.changes import Ledger, NewBan
 from shared.settings.schema import Settings
-from shared.store.store import Store
+from shared.store.store import Command, Store
 from tests.lab.process import PATIENCE_S
 from tests.redis.conftest import KEYS
 
@@ -53,6 +54,25 @@ def test_every_ban_is_read_once_however_many_end_together(
     assert sorted(read) == sorted(dict(read).items())
     assert dict(read).keys() == {address(i) for i in range(number)}
     assert all(LONG_MS - 5_000 < left_ms <= LONG_MS + number for left_ms in dict(read).values())
+
+
+class Impatient(Store):
+    """Gives up a reader who asks without end."""
+
+    asked = 0
+
+    def whole(self, commands: Sequence[Command]) -> list[Any]:
+        self.asked += 1
+        assert self.asked <= 10, "it asks for the same page again and again"
+        return super().whole(commands)
+
+
+@pytest.mark.parametrize("number", [10, 11, 39, 40, 41])
+def test_a_page_full_of_bans_that_end_together_is_not_the_last_thing_that_is_read(
+    client: redis.Redis, ledger: Ledger, number: int
+) -> None:
+    fill(client, [LONG_MS] * number + [2 * LONG_MS])
+    assert dict(read_snapshot(Impatient(client)).bans).keys() == {address(i) for i in range(number + 1)}
 
 
 def test_what_is_over_or_no_network_is_left_out_of_every_page(

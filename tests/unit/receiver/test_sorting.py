@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from receiver.failures import unpack
-from receiver.intake import Sorter
+from receiver.intake import _SENDERS, Sorter
 from receiver.lines.rulebook import Rulebook
 from receiver.spool.slots import Slot, Spool
 from shared.exempt.exemptions import Exemptions
@@ -133,3 +133,18 @@ def test_a_probe_is_told_of_when_a_trusted_sender_brought_it_and_counts_for_nobo
         Sorter(settings, Rulebook(settings), Exemptions(settings), told.append).sort(slot)
         assert slot.intake.get(outcome) == 1
         assert (told, slot.waiting) == (expected, 0)
+
+
+def test_many_senders_are_told_apart_in_bounded_memory(inlet: socket.socket) -> None:
+    """Whoever forges datagrams forges their senders too."""
+    sorter, slot = sorter_of(DEFAULTS), Spool(1).slots[0]
+    for number in range(5_000):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
+            outlet.bind((f"127.77.{number >> 8}.{number & 255}", 0))
+            outlet.sendto(line(id=str(number)), inlet.getsockname())
+        if number % 50 == 49:
+            assert slot.receive(inlet) == 50
+            assert sorter.sort(slot) == 50
+            assert 0 < len(sorter._senders) <= _SENDERS
+    senders = {unpack(record).rp for record in slot.oldest(5_000)[1]}
+    assert senders == {f"127.77.{number >> 8}.{number & 255}" for number in range(5_000)}
