@@ -72,7 +72,7 @@ def test_a_change_of_a_bulk_that_does_not_last_is_an_error(
     firewall.apply(plan)
     with monkeypatch.context() as patch:
         patch.setattr(Ipsets, "members", but_one)
-        with pytest.raises(FirewallError, match=rf"^1 changes such as {BULK[7]} did not last; who else edits"):
+        with pytest.raises(FirewallError, match=rf"^1 changes such as {BULK[7]} did not last; stop the other program"):
             firewall.apply(plan)
     firewall.apply(plan)
 

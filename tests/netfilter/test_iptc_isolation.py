@@ -117,7 +117,7 @@ def test_whatever_the_program_of_rules_says_is_an_answer_or_an_error_of_ours(
     fake.write_text(f"#!/bin/sh\ncat >/dev/null\n{program}\n")
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
-    with pytest.raises(FirewallError, match="program of"):
+    with pytest.raises(FirewallError, match=r"enforcer\.xtables"):
         agent.check()
     assert ban(agent, 2) in firewall.bans()
 
