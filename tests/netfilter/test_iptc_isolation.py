@@ -80,8 +80,8 @@ def test_bans_go_on_while_the_program_of_rules_crashes_or_hangs_and_a_check_mend
             assert network in firewall.bans()
             told = checking.result(20)
         holder.stdin.close()
-    assert "the program of" in told
-    assert "look at load" in told if blow == signal.SIGSTOP else f"status {-blow}" in told
+    assert "enforcer.xtables" in told
+    assert "host's load" in told if blow == signal.SIGSTOP else f"status {-blow}" in told
     assert rules() != standing
     agent.check()
     assert rules() == standing
