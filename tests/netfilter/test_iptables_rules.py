@@ -1,4 +1,4 @@
-"""The rules of the iptables backend: what is mended, what is refused, what survives other writers."""
+"""The rules of the iptables backend: what is repaired, what is refused, what survives other writers."""
 
 from __future__ import annotations
 

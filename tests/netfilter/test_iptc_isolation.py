@@ -1,4 +1,4 @@
-"""The program of rules runs iptc, and iptc crashes, hangs and prints: none of it may hurt the agent."""
+"""enforcer.xtables runs iptc, and iptc crashes, hangs and prints: none of this may harm the agent."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_commit_that_does_nothing_is_an_error(
 
 
 def test_what_iptc_prints_is_not_taken_for_the_answer(rp: str) -> None:
-    """A rule that iptc cannot read stands in our chain: it is put out, and the answer is whole."""
+    """A rule that iptc cannot read is in our chain: it is removed, and the reply is complete."""
     firewall = IptablesFirewall()
     firewall.install()
     run(
