@@ -59,9 +59,11 @@ class NftWatch(threading.Thread):
             try:
                 self._listen()
             except FirewallError as error:
-                self._sparingly.warning("listen", "cannot listen for changes by other programs: %s; tries again", error)
+                self._sparingly.warning(
+                    "listen", "cannot listen for changes by other programs: %s; trying again", error
+                )
             except Exception:  # noqa: BLE001  one bug must not end the watch
-                _log.exception("cannot listen for changes by other programs: a bug in pinban; tries again")
+                _log.exception("cannot listen for changes by other programs: a bug in pinban; trying again")
             self._socket.close()
             self._stopping.wait(REST_S)
 
