@@ -1,4 +1,4 @@
-"""The command line: one group with its exit codes, and one clear line for every failure. Commands: pinban/commands."""
+"""The command line: the group of commands, its exit codes, and one line for every failure. No command is in here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Exit codes:
 
 
 class Pinban(click.Group):
-    """Lists its commands by what they are for, and tells of every failure in one line."""
+    """Lists the commands under headings, and prints every failure in one line."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click
         """The commands under the headings of COMMANDS."""
@@ -33,14 +33,14 @@ class Pinban(click.Group):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Read the words before the command."""
+        """Parse the words before the command."""
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             raise _in_one_line(error) from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Read the rest and run the command."""
+        """Parse the rest of the words and run the command."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -48,7 +48,7 @@ class Pinban(click.Group):
         except PinbanError as error:
             raise click.ClickException(_line(str(error))) from error
         except BrokenPipeError:
-            raise  # click ends quietly when nobody reads on
+            raise  # click ends without a message when the reader of a pipe has ended
         except OSError as error:
             what = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(_line(f"{what}{error.strerror or error}")) from error
@@ -61,12 +61,12 @@ def _line(text: str) -> str:
 def _in_one_line(error: click.UsageError) -> click.UsageError:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return error
-    said = _line(error.format_message())
+    text = _line(error.format_message())
     if isinstance(error, click.NoSuchOption) and error.option_name in ("-c", "--config"):
-        said = "-c FILE goes before the command."
-    stop = "" if said.endswith((".", "?")) else "."
+        text = "-c FILE goes before the command."
+    stop = "" if text.endswith((".", "?")) else "."
     command = error.ctx.command_path if error.ctx else "pinban"
-    return click.UsageError(f"{said}{stop} See {command} --help")
+    return click.UsageError(f"{text}{stop} See {command} --help")
 
 
 @click.group(cls=Pinban, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,4 +1,4 @@
-"""The firewall port and its backends: what the agent asks of a kernel, and which backend does it."""
+"""The firewall: what the agent asks of it (the port), the backends that do it, and the choice of one."""
 
 from enforcer.firewall.choose import Choice, decide, hand_over, iptables_traces, look, nftables_traces
 from enforcer.firewall.dry_run import DryRunFirewall

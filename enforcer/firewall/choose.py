@@ -1,6 +1,6 @@
-"""Which backend suits this host, and what another one left behind. Looks and decides; changes only in `hand_over`.
+"""Chooses the backend for this host, and finds what another backend left behind. Only `hand_over` changes anything.
 
-What the host itself uses is what its administrators look at: rules of pinban belong beside theirs.
+Administrators look at the tables that the host uses already, so pinban's rules belong there.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from enforcer.firewall.port import Firewall
 from enforcer.reconcile import Plan
 from shared.errors import FirewallError
 
-#: The tables that legacy iptables has in this thread's network namespace: to ask iptables-legacy would make them.
+#: The kernel's lists of legacy tables in this thread's network namespace. Running iptables-legacy would create tables.
 _LEGACY_TABLES = {tool: Path(f"/proc/thread-self/net/{file}") for tool, file in
                   (("iptables-legacy", "ip_tables_names"), ("ip6tables-legacy", "ip6_tables_names"))}  # fmt: skip
 
-#: How long a tool may take to say what stands, s.
+#: How long a tool may take to list the rules, s.
 _LOOK_S = 10.0
 
 
-#: What a kernel without ip_set or without nf_tables says to a question about it.
+#: Errors of a kernel that has no ip_set or no nf_tables.
 _NO_SUCH_SUBSYSTEM = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What was found on this host. Texts say what is in the way, and are empty when nothing is."""
+    """What this host has."""
 
-    no_iptables: str  #: why the backend iptables cannot work
-    no_nftables: str  #: why the backend nftables cannot work
-    legacy_rules: bool  #: whether others have rules in the legacy tables
-    nft_tables: tuple[str, ...]  #: tables of nftables in which others have rules; iptables-nft's are among them
+    no_iptables: str  #: why the backend iptables cannot work; "" if it can
+    no_nftables: str  #: why the backend nftables cannot work; "" if it can
+    legacy_rules: bool  #: whether other programs have rules in the legacy tables
+    nft_tables: tuple[str, ...]  #: tables of nftables with rules of other programs, also those of iptables-nft
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A backend and, for the log and for `pinban status`, why."""
+    """A backend, and the reason for it, which the log and `pinban status` show."""
 
     backend: str
     why: str
@@ -54,10 +54,14 @@ class Choice:
 def decide(host: Host) -> Choice:
     """The backend for `auto`; FirewallError when none can work. Pure.
 
-    Nftables where iptables cannot work, or where nftables is all that the host uses; else iptables.
+    It is nftables if iptables cannot work, or if the host has rules in nftables and none in the legacy tables; else
+    iptables.
     """
     if host.no_iptables and host.no_nftables:
-        raise FirewallError(f"no backend works here: iptables: {host.no_iptables}; nftables: {host.no_nftables}")
+        raise FirewallError(
+            "no backend works on this host; make one of them work:"
+            f" iptables: {host.no_iptables}; nftables: {host.no_nftables}"
+        )
     if host.no_iptables:
         return Choice("nftables", host.no_iptables)
     if host.no_nftables:
@@ -72,7 +76,7 @@ def decide(host: Host) -> Choice:
 
 
 def look(prefix: str, chains: Sequence[str]) -> Host:
-    """What this host has, without making tables where none are. FirewallError when looking is not allowed."""
+    """What this host has; creates no tables. FirewallError if this process has no permission to look."""
     tables: tuple[str, ...] = ()
     no_nftables = "" if _found("nft") else "nft is not installed"
     try:
@@ -88,7 +92,7 @@ def look(prefix: str, chains: Sequence[str]) -> Host:
         no_iptables = "python-iptables is not installed"
     elif not _found("iptables-legacy"):
         no_iptables = "iptables-legacy is not installed"
-    elif not legacy and (no_nftables or not tables):  # else these questions would make what they are about
+    elif not legacy and (no_nftables or not tables):  # else asking would create what it asks about
         try:
             _output(["iptables-legacy", "-w", "-S"])
             set_names()
@@ -98,7 +102,7 @@ def look(prefix: str, chains: Sequence[str]) -> Host:
 
 
 def iptables_traces(prefix: str) -> bool:
-    """Whether sets or chains of the backend iptables stand; FirewallError when looking is not allowed."""
+    """Whether sets or chains of the backend iptables exist; FirewallError without permission to look."""
     try:
         names = set_names()
     except nl.RefusedError as error:
@@ -111,7 +115,7 @@ def iptables_traces(prefix: str) -> bool:
 
 
 def nftables_traces(prefix: str) -> bool:
-    """Whether the table of the backend nftables stands; FirewallError when looking is not allowed."""
+    """Whether the table of the backend nftables exists; FirewallError without permission to look."""
     try:
         return read(prefix) != Standing()
     except nl.RefusedError as error:
@@ -121,14 +125,14 @@ def nftables_traces(prefix: str) -> bool:
 
 
 def hand_over(old: Firewall, new: Firewall) -> int:
-    """Take over the bans of another backend, then remove it; how many. `new` must be armed.
+    """Copy the bans of the old backend to the new one, then remove the old one; returns how many were copied.
 
-    A ledger out of reach would let everybody in until it returns, if the old bans went with the old backend. The same
-    goes for the mark of the ledger that they agree with.
+    `new` must be installed. Without the copy, an enforcer that cannot reach Redis would drop nobody until Redis is
+    back. For the same reason the epoch of the ledger that these bans agree with is copied.
     """
     try:
         bans, epoch = old.bans(), old.ledger()
-    except FirewallError:  # it is not whole; the ledger knows what should stand
+    except FirewallError:  # parts of the old backend are missing; the bans come from the ledger then
         bans, epoch = {}, None
     standing = new.bans()
     taken = {network: left_ms for network, left_ms in bans.items() if network not in standing}
@@ -146,7 +150,7 @@ def _legacy_rules(prefix: str) -> bool:
 
 
 def _legacy_rulesets() -> dict[str, str]:
-    """The rules of every legacy table that is there."""
+    """The rules of every legacy table that exists."""
     found = {}
     for tool, file in _LEGACY_TABLES.items():
         try:
@@ -172,5 +176,5 @@ def _output(command: Sequence[str]) -> str:
         raise FirewallError(f"{command[0]} did not finish ({error}); look at the host's load and dmesg") from error
     if done.returncode != 0:
         words = " ".join(done.stderr.split())[:200] or f"status {done.returncode}"
-        raise FirewallError(f"{words}; run as root or with CAP_NET_ADMIN, if it is a matter of rights")
+        raise FirewallError(f"{words}; if it lacks permission, run as root or with CAP_NET_ADMIN")
     return done.stdout

@@ -1,4 +1,4 @@
-"""The backend dry-run: says what would be dropped and drops nothing. Touches no kernel; its bans live in memory."""
+"""The backend dry-run: logs what would be dropped and drops nothing. Does not use the kernel; keeps bans in memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from enforcer.reconcile import LONGEST_TIMEOUT_MS, Plan
 from shared.addresses import Network
 from shared.errors import FirewallError
 
-#: A line names so many networks at most.
+#: The most networks that one line of the log names.
 _NAMED = 5
 
 _log = logging.getLogger("pinban.enforcer")
 
 
 class DryRunFirewall:
-    """Implements Firewall to the letter, expiry in whole seconds included, with no effect on any packet."""
+    """Implements Firewall, also the expiry in whole seconds, but drops no packet."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -33,7 +33,7 @@ class DryRunFirewall:
         return "dry-run"
 
     def install(self) -> Sequence[str]:
-        """Begin to remember bans; returns that this was done, once."""
+        """Start to keep bans in memory; only the first call returns a phrase."""
         if self._ends is not None:
             return []
         self._ends = {}
@@ -53,7 +53,7 @@ class DryRunFirewall:
         return {network: int((end - now) * 1000) for network, end in ends.items()}
 
     def capacity(self) -> Capacity:
-        """How many networks would be dropped now, without a bound; FirewallError before install."""
+        """How many networks would be dropped now; there is no limit. FirewallError before install."""
         return Capacity(len(self.bans()))
 
     def enlarge(self) -> Sequence[str]:
@@ -61,7 +61,7 @@ class DryRunFirewall:
         return []
 
     def apply(self, plan: Plan) -> int:
-        """Remember the change and log it; FirewallError before install, and for what a kernel set would refuse."""
+        """Keep the change and log it; FirewallError before install, and for what a kernel set would refuse."""
         ends, now = self._standing(), self._clock()
         for network in (*plan.add, *plan.remove):
             checked(network)
@@ -78,7 +78,7 @@ class DryRunFirewall:
         return 0
 
     def ledger(self) -> str | None:
-        """The epoch that was remembered last."""
+        """The epoch that `remember_ledger` got last, or None."""
         return self._epoch
 
     def remember_ledger(self, epoch: str) -> None:
@@ -86,7 +86,7 @@ class DryRunFirewall:
         self._epoch = epoch
 
     def disarm(self) -> None:
-        """Forget everything."""
+        """Delete all bans and the epoch."""
         self._ends = self._epoch = None
         _log.info("dry run: would remove jumps, chain, rules and sets")
 
@@ -95,7 +95,7 @@ class DryRunFirewall:
 
     def _standing(self) -> dict[Network, float]:
         if self._ends is None:
-            raise FirewallError("nothing is installed; the next install makes it")
+            raise FirewallError("nothing is installed; the enforcer installs it at its next check")
         return self._ends
 
 

@@ -1,4 +1,4 @@
-"""Networks between their text and the address that a kernel set keeps, whichever backend. Asks no kernel."""
+"""Networks as text and as the bytes that a kernel set keeps, for both backends. Does not ask the kernel."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SOCKET_FAMILIES = {4: AF_INET, 6: AF_INET6}
 
 
 def checked(network: Network) -> Network:
-    """The border: what is not a network in canonical form is refused, and so is everything (/0)."""
+    """The same network; FirewallError if it is not in canonical form, or is all addresses (/0)."""
     try:
         canonical = parse_network(network)
     except AddressError as error:
         raise FirewallError(f"not banned: {error}") from error
     if canonical != network or canonical.endswith("/0"):
-        raise FirewallError(f"not banned: {network[:64]!r} has no place in a set; give a canonical network, not /0")
+        raise FirewallError(f"not banned: {network[:64]!r} cannot be in a set; give a canonical network, not /0")
     return network
 
 

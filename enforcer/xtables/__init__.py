@@ -1,1 +1,1 @@
-"""The program that edits the legacy tables through iptc, in a child process of its own: request -> tables -> reply."""
+"""The program that edits the legacy tables through iptc, in a child process: request -> tables -> reply."""

@@ -1,11 +1,11 @@
-"""A program, not a library: makes chain, rules and jumps stand through iptc, or removes them. No sets.
+"""A program, not a library: makes or repairs chain, rules and jumps through iptc, or removes them. No sets.
 
     request (JSON, stdin) -> converge each family under the xtables lock -> reply (one JSON line, stdout)
 
-It runs in a child process of its own (`python -m enforcer.xtables`), because iptc puts a pipe in the place of
-stdout while it reads rules, keeps its tables for the life of the process, and has been seen to crash. The request is
-{"verb": "install" or "disarm", "chain", "set": {"4", "6"}, "chains": [...], "ports": [...] or "all", "protocol",
-"action", "families": [4, 6]}; the reply {"mended": [...], "warnings": [...]} or {"error": "..."}.
+It runs in a child process (`python -m enforcer.xtables`), because iptc replaces stdout by a pipe while it reads rules,
+keeps its tables for the life of the process, and has been seen to crash. The request is
+{"verb": "install" or "disarm", "chain", "set": {"4", "6"}, "chains": [...], "ports": name of the set of ports, or null
+for all, "protocol", "action", "families": [4, 6]}; the reply {"mended": [...], "warnings": [...]} or {"error": "..."}.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from enforcer.xtables.rules import Family, RefusedError
 
 
 def prepare_import() -> None:
-    """Have iptc find its libraries by looking where they are.
+    """Tell iptc where its libraries are.
 
-    Left alone it runs ldconfig, gcc and ld at every import, as root, and imports setuptools, which takes longer than
-    all else here; and a slim image has none of them.
+    Otherwise it runs ldconfig, gcc and ld at every import, as root, and imports setuptools, which takes longer than
+    all the rest of this program; and a slim image has none of them.
     """
     folders = glob.glob("/usr/lib/*/xtables") + glob.glob("/usr/lib*/xtables") + glob.glob("/lib*/xtables")
     folder = os.environ.get("XTABLES_LIBDIR") or next(iter(folders), None)
@@ -38,11 +38,11 @@ def prepare_import() -> None:
         return min(found, key=len, default=None)
 
     ctypes.util.find_library = find_library
-    sys.modules["distutils"] = None  # type: ignore[assignment]  # sysconfig does as well, iptc has a way for that
+    sys.modules["distutils"] = None  # type: ignore[assignment]  # iptc then uses sysconfig, which is enough
 
 
 def serve(request: Mapping[str, Any]) -> dict[str, Sequence[str] | str]:
-    """Do what the request asks of every family, and say what was done."""
+    """Do what the request asks for every family; returns the reply."""
     prepare_import()
     try:
         import iptc  # noqa: PLC0415 - it looks for its libraries at import
@@ -58,7 +58,10 @@ def serve(request: Mapping[str, Any]) -> dict[str, Sequence[str] | str]:
             errors += family.errors
             warnings += family.warnings
         except ValueError as error:  # how iptc reports that the set match does not know the set
-            remedy = "the next install makes a missing set; if it stands, load xt_set (modprobe) or give CAP_NET_RAW"
+            remedy = (
+                "the enforcer makes a missing set at its next check; if the set exists, load xt_set (modprobe)"
+                " or give CAP_NET_RAW"
+            )
             return {"error": f"IPv{number} rules: {error}; {remedy}"}
         except (iptc.IPTCError, iptc.XTablesError, AttributeError) as error:
             remedy = "load the legacy tables (modprobe iptable_filter ip6table_filter), if this kernel has them"
@@ -73,7 +76,7 @@ def serve(request: Mapping[str, Any]) -> dict[str, Sequence[str] | str]:
 def main() -> None:
     """Answer the one request."""
     reply_to = os.dup(1)
-    os.dup2(2, 1)  # iptc plays with fd 1, and nothing it prints belongs into the reply
+    os.dup2(2, 1)  # iptc replaces fd 1, and what it prints must not be in the reply
     reply = serve(json.load(sys.stdin))
     os.write(reply_to, json.dumps(reply).encode() + b"\n")
 

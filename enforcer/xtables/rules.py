@@ -1,6 +1,6 @@
-"""How chain, rules and jumps are to look, and making them look so through iptc. Imported by the xtables program alone.
+"""The chain, rules and jumps that the request asks for, and making them through iptc. Only __main__.py imports this.
 
-iptc is handed in, because it looks for its libraries when it is imported.
+iptc is an argument, because it looks for its libraries when it is imported.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Any
 #: How long to wait for other writers of the tables, s.
 LOCK_S = 10
 
-#: Commits to try: one fails if a writer without the lock came between.
+#: How often to try a commit: it fails if a program that ignores the lock edited the table meanwhile.
 ATTEMPTS = 10
 
 
 class RefusedError(Exception):
-    """What was asked cannot be; the message is for the operator."""
+    """The request cannot be carried out; the message is for the operator."""
 
 
 class Family:
-    """One family's filter table, and how it is to look."""
+    """One family's filter table, and how the request wants it."""
 
     def __init__(self, iptc: Any, family: int, request: Mapping[str, Any]) -> None:
         self.iptc = iptc
         self.label = f"IPv{family}"
         self.rule_type, table_type = (iptc.Rule, iptc.Table) if family == 4 else (iptc.Rule6, iptc.Table6)
-        # to find out whether a target is a chain, iptc opens every table named here, and opening nat loads conntrack
+        # iptc opens every table in ALL to find out whether a target is a chain, and opening nat loads conntrack
         table_type.ALL = ["filter"]
         self.table = table_type("filter", autocommit=False)
         self.request = request
@@ -43,7 +43,7 @@ class Family:
         self.warnings: list[str] = []
 
     def converge(self) -> list[str]:
-        """Do what the request asks, in one commit, and see that it stands; returns what was changed."""
+        """Do what the request asks, in one commit, and read it back; returns what was changed."""
         trouble = ""
         for attempt in range(ATTEMPTS):
             time.sleep(attempt * (10 + os.getpid() % 10) / 1000)  # two that collided wait for different times
@@ -65,7 +65,7 @@ class Family:
         raise RefusedError(f"{self.label} filter table: {trouble}; stop the other program that edits it without -w")
 
     def _edit(self) -> list[str]:
-        """Change the table in memory to what the request asks; returns the changes, none if it is so already."""
+        """Change the table in memory to what the request asks; returns the changes, empty if it is so already."""
         if self.request["verb"] == "disarm":
             return self._remove_all()
         self.hooks = self._find_hooks()
@@ -93,16 +93,16 @@ class Family:
         return [f"{self.label} chain {self.chain}"]
 
     def _find_hooks(self) -> list[str]:
-        """The chains to jump from: OUTPUT goes with INPUT, because answers in flight are the attacker's oracle."""
+        """The chains to jump from. OUTPUT goes with INPUT, because an answer on its way may reveal a right guess."""
         asked = list(self.request["chains"])
         if "INPUT" in asked and "OUTPUT" not in asked:
             asked.append("OUTPUT")
         absent = [name for name in asked if not self.table.is_chain(name)]
         text = f"chain {', '.join(absent)} does not exist in the {self.label} filter table"
-        if absent and self.label == "IPv4":  # an error, but no reason to leave the other chains open
+        if absent and self.label == "IPv4":  # an error, but the other chains still get their jumps
             self.errors = [f"{text}; start what makes it (docker makes DOCKER-USER), or change [enforcer] chains"]
         elif absent:
-            self.warnings = [f"{text}; what passes there in {self.label} is not filtered"]
+            self.warnings = [f"{text}; {self.label} packets that would pass it are not filtered"]
         return [name for name in asked if name not in absent]
 
     def _chain_names(self) -> list[str]:
@@ -124,7 +124,7 @@ class Family:
         yield rule
 
     def _ways_out(self, protocol: str) -> Iterator[Any]:
-        """What REJECT sends to a member passes OUTPUT like any other packet to it, and is to get there."""
+        """Rules that let through what REJECT sends to a member, because it passes OUTPUT like other packets to it."""
         if protocol in ("tcp", "all"):
             rule = self._rule("tcp", "dst", "src")
             rule.create_match("tcp").tcp_flags = ["RST", "RST"]
@@ -138,7 +138,7 @@ class Family:
             yield rule
 
     def _rule(self, protocol: str, direction: str, of_the_ports: str) -> Any:
-        """A rule for packets from (src) or to (dst) members, to or from the ports, still without a target."""
+        """A rule for packets from (src) or to (dst) members, to or from the ports. The caller sets its target."""
         rule = self.rule_type()
         if protocol != "all":
             rule.protocol = protocol
@@ -149,14 +149,14 @@ class Family:
         return rule
 
     def _standing_rules(self) -> list[Any] | None:
-        """What the rules in our chain mean; None if somebody put one there that iptc cannot read."""
+        """What the rules in our chain mean; None if iptc cannot read one of them, which is then not ours."""
         try:
             return [meaning(rule) for rule in self.iptc.Chain(self.table, self.chain).rules]
         except (self.iptc.IPTCError, self.iptc.XTablesError, ValueError, AttributeError, TypeError):
             return None
 
     def _mend_jump(self, name: str, *, wanted: bool) -> list[str]:
-        """One unconditional jump to our chain from the first place of this one, or none at all."""
+        """Make one unconditional jump to our chain as the first rule of chain `name`, or remove all jumps."""
         jumps = self._jumps(name)
         if jumps == ([(0, True)] if wanted else []):
             return []
@@ -174,9 +174,9 @@ class Family:
         return [f"{self.label} jump from {name}" + (" (out of place)" if jumps else "")]
 
     def _jumps(self, name: str) -> list[tuple[int, bool]]:
-        """Where this chain jumps to ours, and whether for every packet.
+        """The places of the rules in chain `name` that jump to ours, and whether each is for every packet.
 
-        Entries are looked at in the raw: of a foreign rule iptc need not understand the matches.
+        It reads the raw entries, because iptc may not understand the matches of other programs' rules.
         """
         found = []
         entry, place = self.table.first_rule(name), 0
@@ -188,13 +188,13 @@ class Family:
         return found
 
     def _delete(self, name: str, place: int) -> None:
-        """Delete by place: iptc's own delete_rule takes the first alike, which may be the one just inserted."""
+        """Delete by place: iptc's delete_rule takes the first equal rule, which may be the one just inserted."""
         if self.table._iptc.iptc_delete_num_entry(name.encode(), place, self.table._handle) != 1:
             raise self.iptc.IPTCError(f"can't delete rule {place + 1} of {name}")
 
 
 def meaning(rule: Any) -> Any:
-    """All that a rule says, comparable: its header, its matches with their parameters in order, its target."""
+    """All that a rule says, to compare: its header, its matches with their parameters in order, its target."""
     matches = [(match.name, match.get_all_parameters()) for match in rule.matches]
     target = rule.target
     return bytes(rule.get_ip()), matches, target.standard_target, target.goto, target.get_all_parameters()

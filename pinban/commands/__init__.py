@@ -1,8 +1,8 @@
-"""The commands, one file for each group. They parse words and print; what they do is elsewhere.
+"""The commands, one file for each group. They parse words and print; the work is done in other packages.
 
-A new command: write it in the file of its group, or in a new file for a new group, and name it in COMMANDS below.
-It raises PinbanError when it fails and click.UsageError for wrong words; the group in pinban/cli.py prints either in
-one line. What takes long to load (an engine of patterns, a parser, a plot) is imported inside the command.
+A new command: write it in the file of its group, or in a new file for a new group, and add it to COMMANDS below. It
+raises PinbanError when it fails and click.UsageError for wrong words; pinban/cli.py prints each as one line. A command
+imports modules that are slow to load (regular expressions, nginx's parser, the plot) inside its function.
 """
 
 from pinban.commands.allow import allow, trust

@@ -1,4 +1,4 @@
-"""Who is let in: allow, trust."""
+"""Clients that are never banned, and senders whose lines ban again: allow, trust."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from shared.settings import load
 @click.command()
 @click.argument("address", type=Address(), required=False)
 @click.option("--for", "length", type=Length(), metavar="TIME", help="How long; the default is for ever.")
-@click.option("--note", type=Note(), default="", metavar="TEXT", help="Why, for those who read the list.")
-@click.option("--remove", is_flag=True, help="Take ADDRESS off the list.")
+@click.option("--note", type=Note(), default="", metavar="TEXT", help="The reason; the list shows it.")
+@click.option("--remove", is_flag=True, help="Remove ADDRESS from the list.")
 @as_json_option
 @click.pass_obj
-def allow(  # an option each
+def allow(  # a parameter for each option
     config: str | None, address: str | None, length: Milliseconds | None, note: str, remove: bool, as_json: bool
 ) -> None:
     """Never count, ban or drop an ADDRESS; or show the list.
 
-    ADDRESS may be a network. Bans of it and within it end at once. Without ADDRESS the list is shown.
+    ADDRESS may be a network. Bans of it and of addresses in it end at once. Without ADDRESS the list is shown.
     """
     if address is None and (remove or length or note):
         raise click.UsageError("Name the ADDRESS that --remove, --for or --note is about.")
     if remove and (length or note):
-        raise click.UsageError("--remove takes neither --for nor --note.")
+        raise click.UsageError("--remove takes neither --for nor --note; leave them out.")
     operator = Operator(load(config))
     if address is None:
         _show_allowed(operator.allowed(), as_json)
@@ -48,7 +48,7 @@ def allow(  # an option each
 
 
 def _show_allowed(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """The central allow-list."""
+    """Print the allow-list."""
     if as_json:
         print_json(rows)
         return
@@ -64,10 +64,10 @@ def _show_allowed(rows: list[dict[str, Any]], as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def trust(config: str | None, sender: str, as_json: bool) -> None:
-    """Let the log of a doubted SENDER ban again.
+    """Let the lines of a doubted SENDER ban again.
 
-    SENDER is an RP's address, or local for the receiver's own host. It came in doubt because its lines banned more
-    networks in a minute than receiver.doubt_above says.
+    SENDER is an RP's address, or local for the receiver's own host. A sender is doubted when its lines ban more
+    networks in a minute than receiver.doubt_above.
     """
     result = Operator(load(config)).trust(sender)
     if as_json:

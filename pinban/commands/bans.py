@@ -1,4 +1,4 @@
-"""Who is banned: bans, ban, unban."""
+"""Bans: list, add and end them (bans, ban, unban)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bans(config: str | None, as_json: bool) -> None:
 
 
 def _evidence_of(row: dict[str, Any]) -> str:
-    """Why a network is banned, in a few words."""
+    """Why a network is banned, in a few words; "" if that is not known."""
     if row["why"]:
         return str(row["why"])
     failures = [each for each in row["evidence"] if isinstance(each, dict)]
@@ -59,7 +59,7 @@ def _evidence_of(row: dict[str, Any]) -> str:
 def ban(config: str | None, address: str, bantime: Milliseconds | None, why: str, as_json: bool) -> None:
     """Ban an ADDRESS or network on every RP.
 
-    A ban that stands already becomes longer, never shorter.
+    If it is banned already, the ban becomes longer, never shorter.
     """
     settings = load(config)
     length = bantime or settings.rules["pin"].bantime
@@ -69,7 +69,7 @@ def ban(config: str | None, address: str, bantime: Milliseconds | None, why: str
     elif result["new"]:
         print_line(f"banned {result['network']} for {length}")
     else:
-        print_line(f"{result['network']} is banned for another {Milliseconds(result['left_ms'])} already")
+        print_line(f"{result['network']} is banned for another {Milliseconds(result['left_ms'])} already; no change")
 
 
 @click.command()
@@ -80,7 +80,7 @@ def ban(config: str | None, address: str, bantime: Milliseconds | None, why: str
 def unban(config: str | None, address: str, why: str, as_json: bool) -> None:
     """End the ban of an ADDRESS or network on every RP.
 
-    Its failures and strikes are forgotten. The exit code is 1 when a ban of a wider network still holds it.
+    Its failures and strikes are deleted. The exit code is 1 if a ban of a larger network still covers it.
     """
     result = Operator(load(config)).unban(address, why)
     if as_json:
@@ -88,7 +88,7 @@ def unban(config: str | None, address: str, why: str, as_json: bool) -> None:
     elif result["was_banned"]:
         print_line(f"unbanned {result['network']}")
     elif result["within"]:
-        print_line(f"{result['network']} has no ban of its own; unban {', '.join(result['within'])}, which holds it")
+        print_line(f"{result['network']} has no ban of its own; unban {', '.join(result['within'])}, which covers it")
     else:
-        print_line(f"{result['network']} was not banned; every RP was told to let it in all the same")
+        print_line(f"{result['network']} was not banned; every RP was told to let it in anyway")
     sys.exit(1 if result["within"] else 0)

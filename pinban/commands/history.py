@@ -1,4 +1,4 @@
-"""What happened before: history."""
+"""Past bans, unbans and rooms under attack: history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.store import PATIENT_S, connect
 def history(config: str | None, address: str | None, limit: int, as_json: bool) -> None:
     """Show past bans, unbans and rooms under attack.
 
-    Those of ADDRESS, or all; the newest is last.
+    Those of ADDRESS, or all of them; the newest is last.
     """
     settings = load(config)
     network = Operator(settings).network(address) if address else ""

@@ -1,4 +1,4 @@
-"""What goes on, until Ctrl-C: watch, top."""
+"""Commands that show what happens now, until Ctrl-C: watch, top."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.ledger import History, sentence
 from shared.settings import load
 from shared.store import PATIENT_S, connect
 
-#: How often new entries of the history are looked for, and how often the screen of `top` is drawn again, s.
+#: How often `watch` reads new entries of the history, and how often `top` draws its screen again, s.
 _WATCH_S, _TOP_S = 0.5, 2.0
 
 #: Rows of each table of `top`.
@@ -33,7 +33,7 @@ _TOP_ROWS = 15
 def watch(config: str | None, as_json: bool) -> None:
     """Print each ban, unban and problem as it happens.
 
-    Rooms under attack too. Ctrl-C ends it.
+    Also rooms under attack. Ctrl-C ends it.
     """
     settings = load(config)
     history = History(connect(settings, "watch", PATIENT_S))
@@ -65,13 +65,13 @@ def watch(config: str | None, as_json: bool) -> None:
 def top(config: str | None, as_json: bool) -> None:
     """Show who fails most and which rooms are tried most.
 
-    Every two seconds until Ctrl-C; once with --json or where there is no terminal.
+    Updated every two seconds until Ctrl-C; shown once with --json or if the output is not a terminal.
     """
     operator = Operator(load(config))
     if as_json:
         print_json({"counters": operator.counters(), "rooms": operator.rooms()})
         return
-    if not sys.stdout.isatty():  # whatever FORCE_COLOR says: a pipe has no screen, and nobody to press Ctrl-C
+    if not sys.stdout.isatty():  # not console().is_terminal, which FORCE_COLOR sets for a pipe too
         console().print(_screen(operator))
         return
     try:

@@ -1,4 +1,4 @@
-"""Files of nginx and of fail2ban: explain, replay, import-fail2ban. None needs Redis."""
+"""Commands that read files of nginx and of fail2ban: explain, replay, import-fail2ban. None needs Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pinban.options import as_json_option
 from pinban.tables import print_line, print_table
 from shared.settings import load
 
-#: Of the classes that catch the eye.
+#: The colours of some classes, so that they are easy to see.
 _COLOURS = {
     "wrong_pin": "bold red",
     "unknown_alias": "red",
@@ -33,9 +33,9 @@ _COLOURS = {
 def explain(config: str | None, file: BinaryIO, as_json: bool) -> None:
     """Tell what each line of a log FILE means.
 
-    Standard input by default. Needs no Redis.
+    Without FILE it reads standard input. Needs no Redis.
     """
-    from pinban.replay import explained, summary  # noqa: PLC0415  it loads the engine of failregex
+    from pinban.replay import explained, summary  # noqa: PLC0415  slow: loads the engine for failregex
 
     rows = explained(file, load(config))
     if as_json:
@@ -49,13 +49,13 @@ def explain(config: str | None, file: BinaryIO, as_json: bool) -> None:
             (i, _styled(r["class"]), r["address"] or "", r["alias"] or "", r["rule"] or "")
             for i, r in enumerate(found, 1)
         ],
-        "no line",
+        "no lines",
     )
     click.echo(summary(found))
 
 
 def _styled(meaning: str) -> Text:
-    """A class in its colour, where there are colours."""
+    """A class, in its colour if it has one."""
     return Text(meaning, style=_COLOURS.get(meaning, ""))
 
 
@@ -64,10 +64,10 @@ def _styled(meaning: str) -> Text:
 @click.option("--maxretry", metavar="N,N", help="Limits to try; the default is some around rules.pin.maxretry.")
 @click.option("--findtime", metavar="TIME,TIME", help="Windows to try; the default is some around rules.pin.findtime.")
 @click.option("--bantime", metavar="TIME", help="How long a ban lasts; the default is rules.pin.bantime.")
-@click.option("--plot", metavar="FILE", help="Draw it too, as .svg or .png; needs pinban[plot].")
+@click.option("--plot", metavar="FILE", help="Also draw a chart, as .svg or .png; needs pinban[plot].")
 @as_json_option
 @click.pass_obj
-def replay(  # an option each
+def replay(  # a parameter for each option
     config: str | None,
     files: tuple[str, ...],
     maxretry: str | None,
@@ -78,9 +78,9 @@ def replay(  # an option each
 ) -> None:
     """Tell whom old logs would have banned, to choose limits.
 
-    FILEs are access logs, plain or gzip; their lines count at the time that they bear. Needs no Redis.
+    FILEs are access logs, plain or gzip; each line counts at the time that is written in it. Needs no Redis.
     """
-    from pinban.replay import run_replay  # noqa: PLC0415  the operator's commands need none of it
+    from pinban.replay import run_replay  # noqa: PLC0415  slow: most commands do not need it
 
     sys.exit(run_replay(files, maxretry, findtime, bantime, plot, as_json, load(config), Console()))
 
@@ -91,10 +91,10 @@ def replay(  # an option each
 def import_fail2ban(jail: Path, filters: tuple[Path, ...]) -> None:
     """Print fail2ban's jails as settings of pinban.
 
-    JAIL is a jail.local or jail.conf, FILTER a file of filter.d that it names. What pinban cannot do is told on
-    standard error.
+    JAIL is a jail.local or jail.conf, FILTER a file of filter.d that JAIL names. Notes on standard error say what
+    pinban cannot do.
     """
-    from pinban.fail2ban import import_jails  # noqa: PLC0415  the engine takes its time to load
+    from pinban.fail2ban import import_jails  # noqa: PLC0415  slow: loads the engine for failregex
 
     imported = import_jails([jail], filters)
     click.echo(imported.toml, nl=False)

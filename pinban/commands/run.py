@@ -1,4 +1,4 @@
-"""Everything on one host: run."""
+"""Receiver, enforcer and Redis on one host: run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import click
 def run(config: str | None) -> None:
     """Run everything on this host, in the foreground.
 
-    Receiver, enforcer and a Redis of its own, unless redis.url names one. Ctrl-C ends it.
+    It starts a receiver, an enforcer and, unless redis.url is set, a Redis server. Ctrl-C ends it.
     """
-    from pinban.local import run_all  # noqa: PLC0415  the operator's commands need none of it
+    from pinban.local import run_all  # noqa: PLC0415  slow: the other commands do not need it
 
     sys.exit(run_all(config))

@@ -1,4 +1,4 @@
-"""What a deployment needs before it works, and looks at why it does not: check, doctor, acl."""
+"""Commands to set a deployment up, and to find out why it does not work: check, doctor, acl."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 def check(config: str | None) -> None:
     """Say whether a daemon would start with these settings.
 
-    Reads all patterns and secrets too. Needs no Redis.
+    It also reads all patterns and password files. Needs no Redis.
     """
-    from receiver.lines import Rulebook  # noqa: PLC0415  it loads the engine of failregex
+    from receiver.lines import Rulebook  # noqa: PLC0415  slow: loads the engine for failregex
 
     settings = load(config)
     Rulebook(settings)
@@ -46,12 +46,12 @@ def check(config: str | None) -> None:
 @as_json_option
 @click.pass_obj
 def doctor(config: str | None, nginx: Path | None, as_json: bool) -> None:
-    """Look for what quietly costs bans or counts.
+    """Find faults that lose bans or failures without an error.
 
-    Looks at this host, its nginx, Redis and all daemons, and changes nothing. The exit code is 1 when something does
-    cost bans or counts.
+    It looks at this host, its nginx, Redis and all daemons, and changes nothing. The exit code is 1 if it finds such a
+    fault.
     """
-    from pinban.doctor import examine  # noqa: PLC0415  it loads a parser of nginx's language
+    from pinban.doctor import examine  # noqa: PLC0415  slow: loads a parser for nginx's configuration
 
     found = []
     for finding in examine(load(config), nginx):
@@ -75,9 +75,9 @@ def doctor(config: str | None, nginx: Path | None, as_json: bool) -> None:
 )
 @click.pass_obj
 def acl(config: str | None, nodes: tuple[str, ...], passwords: Path) -> None:
-    """Print an ACL file for Redis, a user for each daemon.
+    """Print an ACL file for Redis, with a user for each daemon.
 
-    The users are receiver, operator, and enforcer-NODE for each NODE, which is what enforcer.node says on an RP. The
+    The users are receiver, operator, and enforcer-NODE for each NODE; NODE is the value of enforcer.node on an RP. The
     file holds hashes of the passwords. To add an RP or to change a password, run it again. It needs Redis 7.0 or
     newer.
     """

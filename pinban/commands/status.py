@@ -1,4 +1,4 @@
-"""The state as it is now: status, counters."""
+"""The state now: status, counters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.settings import load
 def status(config: str | None, as_json: bool) -> None:
     """Show the ledger, every daemon and what is wrong.
 
-    The exit code is 1 when something is.
+    The exit code is 1 if something is wrong.
     """
     report = Operator(load(config)).status()
     if as_json:
@@ -31,7 +31,7 @@ def status(config: str | None, as_json: bool) -> None:
 
 
 def _show_status(report: dict[str, Any]) -> None:
-    """The ledger, the nodes, what happened and what is wrong."""
+    """Print the ledger, the nodes, the log paths, hot rooms, notes and problems."""
     ledger = report["ledger"]
     print_line(
         f"ledger: epoch {ledger['epoch'] or '(none yet)'}, revision {ledger['rev']}, {ledger['bans']} banned now"

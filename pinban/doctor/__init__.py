@@ -1,4 +1,4 @@
-"""What quietly costs bans or counts, on this host and in Redis: each finding with its remedy."""
+"""`pinban doctor`: finds faults that lose bans or failures without an error, and says what to do about each."""
 
 from pinban.doctor.examination import examine
 

@@ -1,4 +1,4 @@
-"""`pinban doctor`: looks for what quietly costs bans or counts, on this host and in Redis. Changes nothing."""
+"""Examines this host, Redis and the daemons for faults that lose bans or failures without an error. Changes nothing."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from shared.events import Heartbeat, decode
 from shared.settings import Settings
 from shared.store import PATIENT_S, Store, connect
 
-#: Where nginx keeps its configuration, unless one is named.
+#: nginx's configuration, if the operator names no other file.
 NGINX = Path("/etc/nginx/nginx.conf")
 
-#: Clocks that differ by more make logs hard to compare, ms. They do no other harm: all time is Redis'.
+#: Clocks that differ by more than this make logs hard to compare, ms. Nothing else depends on them: pinban uses the
+#: time of Redis.
 _SKEW_MS = 5_000
 
-#: Longer round trips make bans late, ms.
+#: Round trips longer than this make bans late, ms.
 _SLOW_MS = 5.0
 
-#: How long to wait for a heartbeat, s; they come every two.
+#: How long to wait for a heartbeat, s. One comes every two seconds.
 _HEARTBEAT_S = 5.0
 
-#: The oldest Redis that has all the commands that pinban gives.
+#: The oldest version of Redis that has all the commands that pinban uses.
 _OLDEST = (6, 2)
 
 _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 
 
 def examine(settings: Settings, nginx: Path | None = None) -> Iterator[Finding]:
-    """Every finding, in an order in which one thing explains the next."""
+    """Every finding; one that may explain another comes before it."""
     yield from _host(settings)
     if nginx is not None or NGINX.exists():
         yield from examine_nginx(nginx or NGINX)
@@ -53,7 +54,7 @@ def examine(settings: Settings, nginx: Path | None = None) -> Iterator[Finding]:
 
 def _host(settings: Settings) -> Iterator[Finding]:
     if importlib.util.find_spec("msgpack._cmsgpack") is None:
-        yield Finding("note", "host", "msgpack runs without its C part, many times slower; install it from a wheel")
+        yield Finding("note", "host", "msgpack has no C extension here and is many times slower; install its wheel")
     wanted = settings.receiver.receive_buffer
     try:
         most = int(_RMEM_MAX.read_text())
@@ -63,8 +64,8 @@ def _host(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "note",
             "host",
-            f"net.core.rmem_max is {most}: a receiver here without CAP_NET_ADMIN gets that much buffer instead of"
-            f" {wanted}; sysctl net.core.rmem_max={wanted}",
+            f"net.core.rmem_max is {most}: without CAP_NET_ADMIN a receiver here gets a buffer of that size instead of"
+            f" {wanted}; set sysctl net.core.rmem_max={wanted}",
         )
 
 
@@ -78,7 +79,11 @@ def _redis(store: Store) -> Iterator[Finding]:
     median = statistics.median(took)
     answers = f"answers in {median:.1f} ms (median of 20)"
     if median > _SLOW_MS:
-        yield Finding("note", "redis", f"{answers}; a ban waits for several answers, one after the other")
+        yield Finding(
+            "note",
+            "redis",
+            f"{answers}; a ban waits for several answers, one after the other; put Redis nearer, or look at its load",
+        )
     else:
         yield Finding("ok", "redis", answers)
     if skew > _SKEW_MS:
@@ -86,19 +91,23 @@ def _redis(store: Store) -> Iterator[Finding]:
     try:
         facts: Any = store.call("INFO")
     except ForbiddenError:
-        yield Finding("note", "redis", "its ACL forbids INFO, so version, memory and persistence were not checked")
+        yield Finding(
+            "note",
+            "redis",
+            "its ACL forbids INFO, so version, memory and persistence were not checked; check them by hand",
+        )
         return
     version = str(facts.get("redis_version", ""))
     if _too_old(version):
         yield Finding("bad", "redis", f"is version {version}; pinban needs 6.2 or newer; upgrade it")
     if not facts.get("maxmemory"):
-        yield Finding("note", "redis", "maxmemory is not set: a flood of addresses takes all memory there; set it")
+        yield Finding("note", "redis", "maxmemory is not set: very many addresses could take all memory there; set it")
     if not facts.get("aof_enabled"):
         yield Finding("note", "redis", "appendonly is off: a restart loses bans and counters; set appendonly yes")
 
 
 def _too_old(version: str) -> bool:
-    numbers = re.match(r"(\d{1,4})(?:\.(\d{1,4}))?", version, re.ASCII)  # one without numbers is of a fork: it may do
+    numbers = re.match(r"(\d{1,4})(?:\.(\d{1,4}))?", version, re.ASCII)  # a fork may have no number: let it pass
     return numbers is not None and (int(numbers[1]), int(numbers[2] or 0)) < _OLDEST
 
 

@@ -1,4 +1,4 @@
-"""What `pinban doctor` finds: a state, a subject and a sentence with the remedy in it. A value only."""
+"""What `pinban doctor` finds, as a value: a state, a subject, and a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one examination."""
 
-    state: Literal["ok", "note", "bad"]  #: good; worth knowing; costs bans or counts
+    state: Literal["ok", "note", "bad"]  #: good; worth knowing; loses bans or failures
     subject: str
     text: str

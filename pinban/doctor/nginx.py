@@ -1,4 +1,4 @@
-"""What an RP's nginx configuration does to detection: lines that reach no receiver, lines that clients can suppress.
+"""Faults in an RP's nginx configuration: lines that reach no receiver, and lines that a client can suppress.
 
 Reads files; runs no nginx.
 """
@@ -15,20 +15,20 @@ import crossplane
 
 from pinban.doctor.finding import Finding
 
-#: Blocks that inherit what stands above them.
+#: Blocks that inherit directives from the block around them.
 _BLOCKS = ("http", "server", "location", "if", "limit_except")
 
-#: Paths of locations that requests for a conference token can end in.
+#: Arguments of a location, joined, that can match requests for a conference token.
 _API = re.compile(r"(\^?~\*?)?\^?/?(api(/.*)?)?\$?")
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A block with what holds in it."""
+    """A block, and what is in force in it."""
 
     line: Mapping[str, Any]  #: its directive, as crossplane parses it
     logs: tuple[Mapping[str, Any], ...]  #: the access_log lines in force
-    inherited: tuple[Mapping[str, Any], ...]  #: those that would be, had it none of its own
+    inherited: tuple[Mapping[str, Any], ...]  #: the access_log lines of the block around it
     waits: bool  #: proxy_ignore_client_abort is on
 
     @property
@@ -41,7 +41,7 @@ class _Block:
 
 
 def examine(file: Path) -> Iterator[Finding]:
-    """What is right and wrong with an nginx.conf and all that it includes."""
+    """What is right and wrong in an nginx.conf and in the files that it includes."""
     parsed = crossplane.parse(str(file), combine=True, catch_errors=True, check_ctx=False, check_args=False)
     for error in parsed["errors"]:
         yield Finding("note", "nginx", f"{error['file']}:{error['line'] or 0}: {error['error']}")
@@ -58,9 +58,9 @@ def examine(file: Path) -> Iterator[Finding]:
         yield Finding(
             "note",
             "nginx",
-            f"{line['file']}:{line['line']}: set_real_ip_from: clients' addresses come from a header. Trust your own"
-            " load balancers alone, or clients choose whom you ban; and as all packets come from the balancer, a ban"
-            " here drops nobody unless the balancer keeps the source address",
+            f"{line['file']}:{line['line']}: set_real_ip_from: clients' addresses come from a header. Trust only your"
+            " own load balancers, or a client can choose who is banned. If packets come from the balancer's address, a"
+            " ban drops nobody here; make the balancer keep the client's source address",
         )
 
 
@@ -79,28 +79,28 @@ def _sent(blocks: Sequence[_Block], formats: Mapping[str, Any], file: Path) -> I
             yield Finding(
                 "bad" if not ours else "note",
                 "nginx",
-                f"{where}: the format {name} holds what clients send, so a guesser can make a line too long for a"
-                " datagram, and nginx drops such a line silently; use the format pinban of pinban.conf",
+                f"{where}: the format {name} has text from clients, so a guesser can make a line too long for a"
+                " datagram; nginx then drops the line without an error. Use the format pinban of pinban.conf",
             )
 
 
 def _lost(blocks: Sequence[_Block]) -> Iterator[Finding]:
-    """Blocks that lose the lines of the block above them, and proxies that do not wait for the node's answer."""
+    """Blocks that do not log to syslog as the block around them does, and proxies that do not wait for the node."""
     for block in blocks:
         if any(map(_to_syslog, block.inherited)) and not any(map(_to_syslog, block.logs)):
             yield Finding(
                 "bad",
                 "nginx",
                 f"{block.place}: {block.name} has an access_log of its own, which replaces all that it inherits:"
-                " what is asked there is not counted; repeat pinban's access_log line beside it",
+                " requests there are not counted; add pinban's access_log line there too",
             )
         proxies = any(line["directive"] == "proxy_pass" for line in block.line["block"])
         if proxies and not block.waits and block.line["directive"] == "location" and _may_be_api(block.line["args"]):
             yield Finding(
                 "note",
                 "nginx",
-                f"{block.place}: {block.name} does not wait for the node when a client hangs up; set"
-                " proxy_ignore_client_abort on, so that the node's answer is logged and not 499",
+                f"{block.place}: {block.name} does not wait for the node when a client disconnects, and logs 499"
+                " instead of the node's answer; set proxy_ignore_client_abort on",
             )
 
 
@@ -127,7 +127,7 @@ def _to_syslog(log: Mapping[str, Any]) -> bool:
 
 
 def _is_ours(log: Mapping[str, Any], formats: Mapping[str, Any]) -> bool:
-    """Whether its format is the one with the contract's fields, whatever it is called."""
+    """Whether its format has pinban's fields; its name may be any."""
     known = formats.get(log["args"][1]) if len(log["args"]) > 1 else None
     return known is not None and "".join(known["args"][1:]).removeprefix("escape=json").startswith('{"v":1,')
 

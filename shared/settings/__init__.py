@@ -1,6 +1,6 @@
-"""What can be set. A new setting is a field in schema.py. Speaks to nobody.
+"""All settings, and reading them from a file and the environment. A new setting is a field in schema.py.
 
-schema -> declared (every key with its type) -> reading, environment over it -> Settings, or an error of one line
+schema -> declared (every key with its type) -> reading: the file, then the environment -> Settings, or a one-line error
 """
 
 from shared.settings.reading import DEFAULT_FILE, load, password_of, secret_of

@@ -1,4 +1,4 @@
-"""What schema.py declares, key by key, and how a value becomes one of the declared type."""
+"""What schema.py declares, key by key, and the conversion of a value to the declared type."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from shared.settings.texts import Parsed
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One key: what its values are."""
+    """One key, and the values that it takes."""
 
     type: Any  #: with its limits, for msgspec
-    description: str  #: for people
+    description: str  #: for README and error messages
     between: Between | None = None
     parsed: Parsed | None = None
 
     def convert(self, value: object) -> Any:
-        """The value as it stands in Settings; ValueError unless type and limits allow it."""
+        """The value as Settings holds it; ValueError unless type and limits allow it."""
         return convert(value, self.type, dec_hook=lambda _, written: self._length(written))
 
     def check(self, converted: Any) -> None:
-        """ValueError, which says why, unless the function beside the type understands what was converted."""
+        """ValueError, which says why, if the function beside the type does not accept the converted value."""
         if self.parsed is not None:
             for text in converted if isinstance(converted, tuple) else (converted,):
                 self.parsed.by(text)
 
     def _length(self, value: object) -> object:
-        assert self.between is not None, "every length of time is declared with its limits"
+        assert self.between is not None, "schema.py must declare limits for every length of time"
         return self.between.parse(value)
 
 
 def declared(rules: Iterable[str] = ("NAME",)) -> dict[str, Declared]:
-    """Every key in dotted form, in order, with those of the rules of these names."""
+    """Every key in dotted form, in order; the keys of a rule once for each name in `rules`."""
     keys = dict(_fields(Settings, ""))
     for name in rules:
         keys.update(_fields(Rule, f"rules.{name}."))

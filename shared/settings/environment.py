@@ -1,4 +1,4 @@
-"""The variables PINBAN_*: which key each sets, and the value that its text stands for."""
+"""The variables PINBAN_*: which key each sets, and the value that its text means."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from shared.settings.errors import meant, settings_error
 
 _PREFIX = "PINBAN_"
 
-#: The variables that are no settings and may be there all the same: of compose.yaml (its networks), and of the tests.
-#: Those of compose.rp.yaml may not: who gives PINBAN_NODE to an enforcer means PINBAN_ENFORCER_NODE.
+#: Variables that are not settings and are ignored: compose.yaml uses one for its networks, and the tests have some.
+#: Those of compose.rp.yaml are an error: PINBAN_NODE in an enforcer's environment is meant as PINBAN_ENFORCER_NODE.
 _NO_SETTINGS = re.compile(r"PINBAN_(NET|TEST_\w+)")
 
 
@@ -39,12 +39,12 @@ def variables_in(environment: Iterable[str], keys: Iterable[str]) -> dict[str, s
             case [key]:
                 found[key] = variable
             case several:
-                raise settings_error(f"{variable}: means {' and '.join(several)}; set it in the file instead")
+                raise settings_error(f"{variable}: it means {' and '.join(several)}; set them in the file instead")
     return found
 
 
 def value_of(text: str, kind: Any) -> object:
-    """What the text stands for where a value of this type is wanted: TOML, commas for lists, else the text itself."""
+    """The value that the text means for this type: the text read as TOML, a list split at commas, else the text."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Reading the settings: a TOML file, then the environment over it. One clear line for whatever is wrong."""
+"""Reads the settings: a TOML file, then the environment, which wins. An error is one line."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from shared.settings.schema import BUILT_IN, Rule, Settings
 
 S = TypeVar("S", bound=Struct)
 
-#: Settings are looked for here when no file is named.
+#: The file that is read when none is named.
 DEFAULT_FILE = "/etc/pinban/pinban.toml"
 
 
 def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of the file at `path`, with PINBAN_* variables over it.
+    """The settings in the file at `path`; a PINBAN_* variable wins over the file.
 
-    Without a path: DEFAULT_FILE when it exists, else the defaults. SettingsError names file, key, value and remedy.
+    Without a path: DEFAULT_FILE if it exists, else the defaults. SettingsError names file, key, value and remedy.
     """
     source = path or (DEFAULT_FILE if os.path.lexists(DEFAULT_FILE) else "")
     table: dict[str, Any] = {}
@@ -37,18 +37,21 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Setti
             table = tomllib.loads(Path(source).read_text(encoding="utf-8"))
         except OSError as error:
             raise settings_error(f"{source}: cannot be read ({error.strerror}); name a file with -c") from error
-        except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, digits or brackets beyond what Python reads
-            raise settings_error(f"{source}: is not TOML: {error}") from error
+        except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, too many digits or brackets for Python
+            raise settings_error(f"{source}: is not TOML: {error}; correct the file") from error
     return _Reading(source or "the environment", table, environment).settings()
 
 
 def password_of(settings: Settings) -> str | None:
-    """The first line of redis.password_file, or None when no file is set."""
+    """The first line of redis.password_file, or None if no file is set."""
     return secret_of("redis.password_file", settings.redis.password_file)
 
 
 def secret_of(key: str, path: str) -> str | None:
-    """The first line of the file that the setting `key` names, or None when it names none. SettingsError."""
+    """The first line of the file at `path`, which the setting `key` names; None if the path is "".
+
+    SettingsError if the file cannot be read.
+    """
     if not path:
         return None
     try:
@@ -60,7 +63,7 @@ def secret_of(key: str, path: str) -> str | None:
 
 
 class _Reading:
-    """A table and the variables over it, on their way to settings; an error names where its value came from."""
+    """Makes settings of a table and the variables, which win. An error names the file or variable with the value."""
 
     def __init__(self, source: str, table: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         named = table.get("rules")
@@ -75,13 +78,13 @@ class _Reading:
         """The settings; SettingsError for the first thing that is wrong."""
         settings = self._section(Settings(), self._table, "")
         if settings.enforcer.protocol == "all" and settings.enforcer.ports != "all":
-            raise self._error("enforcer.protocol", ' = "all" goes with enforcer.ports = "all" only')
+            raise self._error("enforcer.protocol", ' = "all" needs enforcer.ports = "all"; set both, or "tcp" or "udp"')
         return settings
 
     def _section(self, default: S, table: object, name: str) -> S:
-        """The default, with what the table and the environment say of the section of this name."""
+        """The section of this name: the default, changed by the table and then by the environment."""
         if not isinstance(table, dict):
-            raise self._error(name, f" = {shown(table)} is no section; write [{name}] as a section")
+            raise self._error(name, f" = {shown(table)} is not a section; write [{name}] as a section")
         prefix = f"{name}." if name else ""
         for field in table:
             if field not in default.__struct_fields__:
@@ -114,7 +117,7 @@ class _Reading:
 
     def _all_rules(self, table: object) -> dict[str, Rule]:
         if not isinstance(table, dict):
-            raise self._error("rules", f" = {shown(table)} is no section; write [rules.pin] as a section")
+            raise self._error("rules", f" = {shown(table)} is not a section; write [rules.pin] as a section")
         rules = {}
         for name in self._rules:
             rules[name] = self._section(BUILT_IN.get(name, Rule()), table.get(name, {}), f"rules.{name}")
@@ -126,12 +129,12 @@ class _Reading:
         if name in BUILT_IN:
             for word in ("failregex", "prefregex"):
                 if getattr(rule, word):
-                    raise self._error(f"{key}.{word}", " is not for a built-in rule; give a rule of your own a name")
+                    raise self._error(f"{key}.{word}", " cannot be set for a built-in rule; add a rule with a new name")
         elif not re.fullmatch(r"[a-z][a-z0-9_-]{0,15}", name):
-            raise self._error(key, " is no name of a rule: 16 lower-case letters, digits, dashes at most")
+            raise self._error(key, " is not a rule's name; use at most 16 lower-case letters, digits, dashes")
         elif not rule.failregex.strip():
             remedy = meant(name, BUILT_IN, "rules.", "give it one")
-            raise self._error(key, f": there is no such rule, nor has it a failregex; {remedy}")
+            raise self._error(key, f": this is not a built-in rule, and it has no failregex; {remedy}")
 
     def _unknown(self, key: str) -> SettingsError:
         known = dict.fromkeys(part for key in self._keys for part in accumulate(key.split("."), "{}.{}".format))

@@ -2,10 +2,10 @@
 
     workers: Annotated[int, Meta(ge=1, le=16, description="a number of processes from 1 to 16")] = 2
 
-The type and what stands beside it in Annotated decide what is accepted: Meta limits numbers, texts and lists, Between
-limits lengths of time, and Parsed names a function that must understand the text. The description (for a length of
-time: what comes after its limits) is for people: it ends the sentence "receiver.workers = 17 is not ...", and it is the
-meaning in the README's table, which `python -m tests.unit.project.test_readme` prints. Nothing else has to know of it.
+The type and what comes after it in Annotated decide which values are accepted: Meta limits numbers, texts and lists,
+Between limits lengths of time, and Parsed names a function that must accept the text. The description (for a length of
+time: the part after its limits) ends the error "receiver.workers = 17 is not ...", and is the meaning in the README's
+table, which `python -m tests.unit.project.test_readme` prints. A new setting needs nothing else.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _Name = Annotated[
     ),
 ]
 
-_Patterns = Annotated[str, Meta(max_length=65_536, description="regular expressions of fail2ban, one a line")]
+_Patterns = Annotated[str, Meta(max_length=65_536, description="fail2ban's regular expressions, one on each line")]
 
 
 class Redis(Struct, frozen=True, kw_only=True):
-    """Where the ledger and the counters live."""
+    """The Redis server that holds the ledger and the counters."""
 
     url: Annotated[
         str,
@@ -49,7 +49,7 @@ class Redis(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^[A-Za-z0-9_.-]{1,32}$",
-            description="what the names in Redis begin with, 32 letters at most",
+            description="at most 32 letters, digits, dots, dashes; all names in Redis begin with it",
         ),
     ] = "pinban"
     username: Annotated[str, Meta(description="the ACL user's name")] = ""
@@ -58,10 +58,14 @@ class Redis(Struct, frozen=True, kw_only=True):
     sentinel_password_file: Annotated[
         str, Meta(description="a file whose first line is the password of the sentinels")
     ] = ""
-    tls: Annotated[bool, Meta(description="true or false: whether to speak TLS; rediss:// says so too")] = False
-    ca_file: Annotated[str, Meta(description="a file of the certificates that the server's is signed by, PEM")] = ""
-    cert_file: Annotated[str, Meta(description="a file of our own certificate for TLS, PEM")] = ""
-    key_file: Annotated[str, Meta(description="a file of the key to our own certificate, PEM")] = ""
+    tls: Annotated[bool, Meta(description="true or false: whether to use TLS; a URL with rediss:// does so too")] = (
+        False
+    )
+    ca_file: Annotated[
+        str, Meta(description="a PEM file with the CA certificates that signed the server's certificate")
+    ] = ""
+    cert_file: Annotated[str, Meta(description="a PEM file with our own certificate for TLS")] = ""
+    key_file: Annotated[str, Meta(description="a PEM file with the key of our own certificate")] = ""
 
 
 class Receiver(Struct, frozen=True, kw_only=True):
@@ -76,10 +80,10 @@ class Receiver(Struct, frozen=True, kw_only=True):
     senders: Annotated[
         tuple[str, ...],
         Parsed(parse_network),
-        Meta(description="a list of the networks of the RPs: other senders are refused unread"),
+        Meta(description="a list of the RPs' networks; datagrams of other senders are dropped unread"),
     ] = ("127.0.0.0/8", "::1")
     socket_group: Annotated[
-        str, Meta(description="the group that may write to unix: sockets, nginx's workers among it")
+        str, Meta(description="the group that may write to unix: sockets; nginx's workers must be in it")
     ] = "www-data"
     receive_buffer: Annotated[
         int, Meta(ge=4_096, le=1 << 30, description="a number of bytes from 4096 to 1 GiB, for each socket")
@@ -89,21 +93,21 @@ class Receiver(Struct, frozen=True, kw_only=True):
     ] = "127.0.0.1:8514"
     workers: Annotated[int, Meta(ge=1, le=16, description="a number of processes from 1 to 16")] = 2
     wrong_pin_bytes: Annotated[
-        tuple[int, ...], Meta(description="a list of body sizes of a 403 that refuses a PIN")
+        tuple[int, ...], Meta(description="a list of body sizes, in bytes, of a 403 that refuses a PIN")
     ] = (45, 46, 56, 57)
     prompt_bytes: Annotated[
         tuple[int, ...],
-        Meta(description="a list of body sizes of a 403 that asks for one, for lines without PIN flag"),
+        Meta(description="a list of body sizes, in bytes, of a 403 that asks for a PIN, for lines without PIN flag"),
     ] = (69, 73, 77, 80, 84, 88, 110, 121, 137, 141, 148, 152)
     doubt_above: Annotated[
         int,
         Meta(
             ge=0,
             le=100_000,
-            description="a number of bans in a minute, up to 100000, above which a sender is doubted; 0 is never",
+            description="a number of bans in a minute, up to 100000, above which a sender is doubted; 0 means never",
         ),
     ] = 1_000
-    doubt_for: Annotated[Milliseconds, Between("1s", "30d"), Meta(description="how long a sender stays so")] = (
+    doubt_for: Annotated[Milliseconds, Between("1s", "30d"), Meta(description="how long a sender stays doubted")] = (
         parse_duration("5m")
     )
 
@@ -120,12 +124,12 @@ class Enforcer(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,13}$",
-            description="the chain's name and the sets' beginning, 14 letters",
+            description="at most 14 letters, digits, dashes: the chain's name, and how the sets' names begin",
         ),
     ] = "pinban"
     chains: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,28}$")], ...],
-        Meta(min_length=1, description="a list of chains of the filter table; INPUT brings OUTPUT with it"),
+        Meta(min_length=1, description="a list of chains of the filter table; INPUT includes OUTPUT"),
     ] = ("INPUT",)
     ports: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=65535)], ...] | Literal["all"],
@@ -133,35 +137,41 @@ class Enforcer(Struct, frozen=True, kw_only=True):
     ] = (80, 443)
     protocol: Annotated[
         Literal["tcp", "udp", "all"],
-        Meta(description='"tcp", "udp" or "all" ("all" goes with ports = "all")'),
+        Meta(description='"tcp", "udp" or "all" ("all" needs ports = "all")'),
     ] = "tcp"
     action: Annotated[
         Literal["drop", "reject"],
         Meta(description='"drop", or "reject" (TCP reset or ICMP error: the guesser learns that a firewall is there)'),
     ] = "drop"
     maxelem: Annotated[
-        int, Meta(ge=1_024, le=16_777_216, description="the most bans a set holds at first, from 1024")
+        int,
+        Meta(ge=1_024, le=16_777_216, description="a number from 1024 to 16777216: the most bans in a new set"),
     ] = 262_144
     maxelem_limit: Annotated[
-        int, Meta(ge=1_024, le=16_777_216, description="the most bans a set may grow to hold, from 1024")
+        int,
+        Meta(
+            ge=1_024,
+            le=16_777_216,
+            description="a number from 1024 to 16777216: the most bans in a set that has grown",
+        ),
     ] = 4_194_304
     probe_url: Annotated[
         str,
         Parsed(parse_probe_url),
-        Meta(description='the page of the host\'s nginx that is asked for probes, on 127.0.0.1; "" is none'),
+        Meta(description='the URL, on 127.0.0.1, of this host\'s nginx that probes are sent to; "" means no probes'),
     ] = "http://127.0.0.1:8515/.pinban/probe"
     probe_every: Annotated[Milliseconds, Between("200ms", "10s")] = parse_duration("5s")
 
 
 class Mail(Struct, frozen=True, kw_only=True):
-    """Who is told of bans by mail; the receivers send it."""
+    """Mail about bans; the receivers send it."""
 
     to: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+$")], ...],
-        Meta(description="a list of mail addresses that are told of bans; none is told when it is empty"),
+        Meta(description="a list of mail addresses that get mail about bans; an empty list means no mail"),
     ] = ()
     sender: Annotated[
-        str, Meta(pattern=r"^[^@\s]+@[^@\s]+$", description="the mail address that such mail comes from")
+        str, Meta(pattern=r"^[^@\s]+@[^@\s]+$", description="the mail address that this mail comes from")
     ] = "pinban@localhost"
     server: Annotated[str, Meta(pattern=r"^.+:[0-9]{1,5}$", description="HOST:PORT of the mail server")] = (
         "localhost:25"
@@ -174,51 +184,60 @@ class Mail(Struct, frozen=True, kw_only=True):
     every: Annotated[
         Milliseconds,
         Between("30s", "1d"),
-        Meta(description="the least between two mails; bans of the meantime share one"),
+        Meta(description="the shortest time between two mails; one mail names all bans of that time"),
     ] = parse_duration("1m")
 
 
 class Rooms(Struct, frozen=True, kw_only=True):
-    """When a conference counts as attacked, and what then happens."""
+    """When a conference is under attack (hot), and what then changes."""
 
     failures: Annotated[
         int,
-        Meta(ge=0, le=1_000, description="a number of wrong PINs that make a room hot, up to 1000; 0 is never"),
+        Meta(ge=0, le=1_000, description="a number of wrong PINs, up to 1000, that make a room hot; 0 means never"),
     ] = 15
     addresses: Annotated[
-        int, Meta(ge=1, le=100_000, description="a number of distinct addresses they must come from, from 1 to 100000")
+        int,
+        Meta(ge=1, le=100_000, description="a number of addresses, from 1 to 100000, that these PINs must come from"),
     ] = 10
     window: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("10m")
     hot_for: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("10m")
     hot_maxretry: Annotated[
-        int, Meta(ge=1, le=1_000, description="a number of wrong PINs on a hot room that are a ban, from 1 to 1000")
+        int,
+        Meta(ge=1, le=1_000, description="a number of wrong PINs, from 1 to 1000, that lead to a ban on a hot room"),
     ] = 2
     most: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="a number of rooms watched at a time, from 1 to 1000000")
+        int, Meta(ge=1, le=1_000_000, description="a number of rooms, from 1 to 1000000, that are watched at a time")
     ] = 10_000
     forgive_on_join: Annotated[
         int,
-        Meta(ge=0, le=100, description="a number of wrong PINs that a right one on the room takes back; 0 is none"),
+        Meta(
+            ge=0,
+            le=100,
+            description="a number of wrong PINs, up to 100, that a right PIN takes back; 0 means none",
+        ),
     ] = 0
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """How many failures in which time are a ban, and for how long. The words are fail2ban's where it has them."""
+    """How many failures in which time lead to a ban, and for how long. The names are fail2ban's where it has one."""
 
     enabled: Annotated[bool, Meta(description="true or false: whether the rule counts at all")] = True
-    simulate: Annotated[bool, Meta(description="true or false: whether everything happens but the ban")] = False
+    simulate: Annotated[bool, Meta(description="true or false: whether bans are only recorded and drop nobody")] = False
     maxretry: Annotated[int, Meta(ge=1, le=1_000, description="a number of failures from 1 to 1000")] = 5
     findtime: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("5m")
     bantime: Annotated[Milliseconds, Between("2s", "3650d")] = parse_duration("5m")
     long_maxretry: Annotated[
-        int, Meta(ge=0, le=1_000, description="a number of failures up to 1000 in long_findtime; 0 is no second window")
+        int,
+        Meta(
+            ge=0, le=1_000, description="a number of failures, up to 1000, in long_findtime; 0 means no second window"
+        ),
     ] = 0
     long_findtime: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("1d")
     bantime_increment: Annotated[
         bool, Meta(description="true or false: whether each ban of an address doubles the time of the next")
     ] = False
     bantime_factor: Annotated[
-        float, Meta(ge=0.01, le=1_000, description="a number from 0.01 to 1000 that growing bans are multiplied by")
+        float, Meta(ge=0.01, le=1_000, description="a number from 0.01 to 1000 that a growing bantime is multiplied by")
     ] = 1.0
     bantime_maxtime: Annotated[Milliseconds, Between("2s", "3650d")] = parse_duration("7d")
     bantime_jitter: Annotated[Milliseconds, Between("0s", "30d")] = parse_duration("0s")
@@ -228,13 +247,13 @@ class Rule(Struct, frozen=True, kw_only=True):
     prefregex: _Patterns = ""
 
     def windows(self, name: str) -> Iterator[Window]:
-        """The windows that a failure under the rule of this name is counted in."""
+        """The windows in which a failure under the rule of this name counts."""
         yield Window(name, self.maxretry, int(self.findtime))
         if self.long_maxretry:
             yield Window(f"{name}{LONG}", self.long_maxretry, int(self.long_findtime))
 
 
-#: The rules that are always there.
+#: The built-in rules, by name.
 BUILT_IN: Mapping[str, Rule] = {
     "pin": Rule(),
     "prompt": Rule(maxretry=60, simulate=True),
@@ -244,23 +263,28 @@ BUILT_IN: Mapping[str, Rule] = {
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that can be set."""
+    """All settings."""
 
     ignoreip: Annotated[
         tuple[str, ...],
         Parsed(parse_ignored),
-        Meta(description="a list of addresses, CIDR networks and DNS names never counted, never dropped"),
+        Meta(description="a list of addresses, CIDR networks and DNS names that are never counted or dropped"),
     ] = ("127.0.0.0/8", "::1")
-    ignoreself: Annotated[bool, Meta(description="true or false: never count or drop the host's own addresses")] = True
+    ignoreself: Annotated[bool, Meta(description="true or false: whether the host's own addresses are exempt too")] = (
+        True
+    )
     ipv4_prefix: Annotated[
-        int, Meta(ge=8, le=32, description="a prefix length from 8 to 32: the part of an IPv4 address that counts")
+        int,
+        Meta(
+            ge=8, le=32, description="a prefix length from 8 to 32: IPv4 clients are counted as networks of this length"
+        ),
     ] = 32
     ipv6_prefix: Annotated[
         int,
         Meta(
             ge=32,
             le=128,
-            description="a prefix length from 32 to 128: the part of an IPv6 address that counts",
+            description="a prefix length from 32 to 128: IPv6 clients are counted as networks of this length",
         ),
     ] = 64
     state_dir: Annotated[

@@ -1,4 +1,4 @@
-"""What the texts of some settings name: sockets to listen on, networks or DNS names to ignore."""
+"""Reads the texts of some settings: sockets to listen on, networks and DNS names to ignore."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from shared.errors import AddressError
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Beside the type of a setting: the function that must understand its text, or each text of its list."""
+    """Stands after the type of a setting: the function that must accept its text, or each text of its list."""
 
-    by: Callable[[str], object]  #: ValueError for what it does not understand
+    by: Callable[[str], object]  #: raises ValueError for a text that it does not accept
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class Endpoint:
         return f"udp:[{self.host}]:{self.port}" if ":" in self.host else f"udp:{self.host}:{self.port}"
 
 
-#: A DNS name (RFC 1123, section 2.1) with a letter in its last label, so that it is no address.
+#: A DNS name (RFC 1123, section 2.1) with a letter in its last label, so that it cannot be an address.
 _DNS_NAME = re.compile(
     r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?"
 )
 
 
 def parse_ignored(text: str) -> Network | None:
-    """The network that an entry of ignoreip is, or None when it is a DNS name; AddressError when it is neither."""
+    """The network that an entry of ignoreip names, or None if it is a DNS name; AddressError if it is neither."""
     try:
         return parse_network(text)
     except AddressError as error:
@@ -54,5 +54,5 @@ def parse_endpoint(text: str) -> Endpoint:
         return Endpoint("unix", text[5:])
     matched = re.fullmatch(r"udp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
     if matched is None or not 0 < int(matched[3]) < 65_536:
-        raise ValueError(f"{text!r} is no datagram socket")
+        raise ValueError(f"{text!r} is not a datagram socket")
     return Endpoint("udp", matched[1] or matched[2], int(matched[3]))

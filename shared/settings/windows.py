@@ -1,17 +1,17 @@
-"""What a rule counts in: so many failures in so much time, once or twice."""
+"""The windows of a rule: how many failures in which time lead to a ban. A rule has one or two."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: What the name of a rule's second window ends in.
+#: The name of a rule's second window ends with this.
 LONG = ".long"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """So many failures in so much time are a ban."""
+    """`maxretry` failures in `findtime_ms` lead to a ban."""
 
-    name: str  #: of the rule, with LONG after it for the second one
+    name: str  #: the rule's name; that of its second window ends with LONG
     maxretry: int
     findtime_ms: int

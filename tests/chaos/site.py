@@ -1,4 +1,4 @@
-"""The lab with a proxy in every link, so that each can fail by itself: RPs to the receiver, everybody to Redis."""
+"""The lab with a proxy in every link, so that each link can fail alone: RPs to the receiver, daemons to Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody who joins with the right PIN through each reverse proxy in turn, and tells what comes of it. In a container.
+"""A client that joins with the right PIN through each reverse proxy in turn, and prints the answers. In a container.
 
 python -m tests.docker.bystander rp1 rp2
 """
@@ -16,7 +16,7 @@ PACE_S, REPORT = 0.25, 20
 
 
 def main(proxies: Sequence[str]) -> None:
-    """Join until killed; every failure is told at once."""
+    """Join until killed; print every failure at once."""
     joins = failures = 0
     slowest_s = 0.0
     while True:

@@ -208,7 +208,7 @@ def test_a_guesser_is_dropped_on_a_published_port_with_the_connections_it_has(
     edge.arm(backend, chain)
     edge.await_armed()
     edge.pinban("unban", GUESSER)
-    wait_until(lambda: edge.ask(PIN, GUESSER) == 200, "the guesser may begin anew", 5.0)
+    wait_until(lambda: edge.ask(PIN, GUESSER) == 200, "the guesser is let in again", 5.0)
     kept, other = edge.keep_open(GUESSER), edge.keep_open(BYSTANDER)
     assert [edge.ask(f"{n:06}", GUESSER) for n in range(5)] == [403] * 5
     wait_until(lambda: GUESSER in edge.in_kernel(), "it is banned", 5.0)
@@ -234,11 +234,11 @@ def test_the_backend_iptables_does_not_see_a_docker_user_chain_of_nftables(
     if kind_of(request) == "legacy":
         edge.await_armed()
     else:
-        wait_until(lambda: "DOCKER-USER does not exist" in edge.log(), "the enforcer tells what is wrong", 20.0)
+        wait_until(lambda: "DOCKER-USER does not exist" in edge.log(), "the enforcer logs what is wrong", 20.0)
 
 
 def test_ipv6_reaches_an_ipv4_container_by_way_of_a_proxy_that_hides_the_client(edge: Edge) -> None:
-    """So publish on IPv4 only: here whoever guesses over IPv6 has the address of the host."""
+    """So publish on IPv4 only: here every client over IPv6 has the address of the host."""
     edge.arm("auto", "DOCKER-USER")
     edge.await_armed()
     edge.pinban("unban", GATEWAY)

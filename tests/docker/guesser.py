@@ -1,4 +1,4 @@
-"""Somebody who guesses PINs through each reverse proxy in turn, and tells what comes of it. Runs in a container.
+"""A client that guesses PINs through each reverse proxy in turn, and prints the answers. Runs in a container.
 
 python -m tests.docker.guesser rp1 rp2
 """

@@ -1,4 +1,4 @@
-"""No room left: under Redis' append-only file, in /dev/shm, where the logs go. What protects goes on."""
+"""A full disk: under Redis' append-only file, in /dev/shm, and where the logs go. Bans still happen and still hold."""
 
 from __future__ import annotations
 

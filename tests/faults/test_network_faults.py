@@ -129,7 +129,7 @@ def hold(rps: list[ReverseProxy], address: str) -> bool:
 
 @pytest.mark.row(10)
 def test_a_link_that_swallows_everything_is_noticed_by_its_silence(lab: Lab) -> None:
-    """What a subscriber sends is acknowledged, and nothing comes: no error of the socket ever tells."""
+    """What a subscriber sends is acknowledged, and nothing comes back: the socket never reports an error."""
     rp = lab.rps[0]
     with by_proxy(lab, rp) as proxy, ledger_writer(lab.redis) as writer:
         since, began = spoken_of(rp), time.monotonic()
@@ -223,10 +223,10 @@ def test_a_redis_200_ms_away_is_no_loss_and_what_the_queue_cannot_hold_is_counte
 def test_a_replica_that_takes_the_address_over_goes_on_with_every_ban(lab: Lab, tmp_path: Path) -> None:
     """Failover without sentinels: an address that leads to another server. The old master is frozen, not gone."""
     assert lab.receiver
-    heir = RedisServer(Path(tempfile.mkdtemp(prefix="pinban-")), lab.core.namespace, bind=CORE, port=6380)
-    heir.start()
-    heir.await_ready()
-    with TcpProxy(lab.core.namespace, (BESIDE, 6379), (CORE, 6379)) as address, heir.client() as client:
+    replica = RedisServer(Path(tempfile.mkdtemp(prefix="pinban-")), lab.core.namespace, bind=CORE, port=6380)
+    replica.start()
+    replica.await_ready()
+    with TcpProxy(lab.core.namespace, (BESIDE, 6379), (CORE, 6379)) as address, replica.client() as client:
         client.execute_command("REPLICAOF", CORE, 6379)
         reroute(lab.receiver, f"{CORE}:6379", f"{BESIDE}:6379")
         for rp in lab.rps:
@@ -235,7 +235,7 @@ def test_a_replica_that_takes_the_address_over_goes_on_with_every_ban(lab: Lab, 
         with ledger_writer(lab.redis) as writer:
             ban(writer, "192.0.2.6")
         agree(lab)
-        wait_until(lambda: "192.0.2.6" in ledger(heir), "the replica has it")
+        wait_until(lambda: "192.0.2.6" in ledger(replica), "the replica has it")
         standing = {rp.host.name: members(rp.host.namespace) for rp in lab.rps}
         lab.redis.freeze()
         client.execute_command("REPLICAOF", "NO", "ONE")
@@ -246,14 +246,14 @@ def test_a_replica_that_takes_the_address_over_goes_on_with_every_ban(lab: Lab, 
         await_ban(lab, "192.0.2.66")
         assert all(standing[rp.host.name] <= members(rp.host.namespace) for rp in lab.rps)
         for rp in lab.rps:
-            wait_until(partial(holds, rp, heir), f"{rp.host.name} follows the heir")
+            wait_until(partial(holds, rp, replica), f"{rp.host.name} follows the replica")
         lab.redis.thaw()
         reroute(lab.receiver, f"{BESIDE}:6379", f"{CORE}:6379")
         for rp in lab.rps:
             lead(lab, rp, f"{BESIDE}:6379", f"{CORE}:6379")
         restarted(lab)
-    heir.stop()
-    shutil.rmtree(heir.socket.parent)
+    replica.stop()
+    shutil.rmtree(replica.socket.parent)
     with ledger_writer(lab.redis) as writer:
         writer.unban(Network("192.0.2.66"), "the old ledger never knew it", "test")
     agree(lab)
@@ -299,7 +299,7 @@ def second(lab: Lab, tmp_path: Path) -> Iterator[Receiver]:
 
 @pytest.mark.row(25)
 def test_a_line_sent_to_two_receivers_counts_once(lab: Lab, second: Receiver) -> None:
-    """Four failures, each told to both: no ban. The fifth is one, and is one strike."""
+    """Four failures, each sent to both: no ban. The fifth makes one ban and one strike."""
     host = lab.rps[0].host.namespace
     lines = [failure("192.0.2.25", f"twice-{n}") for n in range(5)]
     with Sender(host) as one, Sender(host, (BESIDE, 5514)) as other:

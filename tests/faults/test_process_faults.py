@@ -136,7 +136,7 @@ def test_a_killed_arbiter_takes_its_workers_along_when_they_have_counted_and_mak
     receiver.start()
     receiver.await_ready(receiver.is_ready)
     with Sender(lab.rps[0].host.namespace) as sender:
-        sender.pour((failure("192.0.2.61", f"anew-{n}") for n in range(5)), per_ms=1)
+        sender.pour((failure("192.0.2.61", f"again-{n}") for n in range(5)), per_ms=1)
     await_ban(lab, "192.0.2.61")
 
 
@@ -213,7 +213,7 @@ def test_a_killed_enforcer_is_adopted_by_the_next_with_no_rule_or_set_made_anew(
 
 @pytest.mark.row(21)
 def test_after_a_reboot_sets_rules_and_bans_come_back_from_nothing_in_this_order(lab: Lab) -> None:
-    """The namespace is made anew: no set, no rule, no process. nginx starts first and does not wait."""
+    """The namespace is made again: no set, no rule, no process. nginx starts first and does not wait."""
     rp = lab.rps[0]
     enforcer = rp.enforcer
     assert enforcer

@@ -67,7 +67,7 @@ def test_chains_that_are_no_hooks_are_for_iptables(rp: str) -> None:
     run("sh", "-ec", NFT)
     chosen = auto(("INPUT", "ufw-user-input"))
     assert chosen.backend == "iptables"
-    assert "ufw-user-input is no hook" in chosen.why
+    assert "no hook for ufw-user-input" in chosen.why
 
 
 @pytest.mark.parametrize(

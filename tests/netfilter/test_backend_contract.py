@@ -133,9 +133,9 @@ def test_what_is_no_canonical_network_is_refused_and_nothing_of_its_plan_is_done
 
 
 def test_before_install_nothing_is_known(bare: Firewall) -> None:
-    with pytest.raises(FirewallError, match="install"):
+    with pytest.raises(FirewallError, match="next check"):
         bare.bans()
-    with pytest.raises(FirewallError, match="install"):
+    with pytest.raises(FirewallError, match="next check"):
         ban(bare, {V4: 300_000})
 
 

@@ -1,4 +1,4 @@
-"""How the iptables backend changes its sets: nothing is started for it, and nothing is lost without a word."""
+"""How the iptables backend changes its sets: it starts no program, and loses nothing without an error."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ BULK = many(SMALL_BATCH + 100)
 def test_a_change_of_a_bulk_that_does_not_last_is_an_error(
     firewall: IptablesFirewall, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if somebody else had taken one out, or put one in, before the bulk was read back."""
+    """As if another program had removed a member, or added one, before the large change was read back."""
     read = Ipsets.members
 
     def but_one(sets: Ipsets) -> Iterator[tuple[Network, int]]:
@@ -72,7 +72,7 @@ def test_a_change_of_a_bulk_that_does_not_last_is_an_error(
     firewall.apply(plan)
     with monkeypatch.context() as patch:
         patch.setattr(Ipsets, "members", but_one)
-        with pytest.raises(FirewallError, match=rf"^1 changes such as {BULK[7]} did not last; who else edits"):
+        with pytest.raises(FirewallError, match=rf"^1 changes such as {BULK[7]} did not last; stop the other program"):
             firewall.apply(plan)
     firewall.apply(plan)
 
@@ -94,7 +94,7 @@ def test_members_of_a_set_that_others_made_are_read_alike(rp: str, options: str)
 
 
 def test_a_set_of_another_type_has_no_members(rp: str) -> None:
-    """Its elements are no networks, or of the other family; the next install refuses it."""
+    """Its elements are not networks, or are of the other family; the next install refuses it."""
     run("sh", "-ec", "ipset create a bitmap:port range 1-9; ipset add a 7; ipset create b hash:net family inet6")
     run("ipset", "add", "b", "2001:db8::/64")
     with IpSet() as kernel:

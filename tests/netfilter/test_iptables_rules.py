@@ -1,4 +1,4 @@
-"""The rules of the iptables backend: what is mended, what is refused, what survives other writers."""
+"""The rules of the iptables backend: what is repaired, what is refused, what survives other writers."""
 
 from __future__ import annotations
 
@@ -104,9 +104,9 @@ def test_a_flushed_set_is_empty_and_takes_bans_again(firewall: IptablesFirewall)
 
 def test_a_missing_set_is_an_error_and_not_no_bans(firewall: IptablesFirewall) -> None:
     run("sh", "-ec", "{1} -F; ipset destroy pinban6".format(*TOOLS))
-    with pytest.raises(FirewallError, match="install"):
+    with pytest.raises(FirewallError, match="next check"):
         firewall.bans()
-    with pytest.raises(FirewallError, match="install"):
+    with pytest.raises(FirewallError, match="next check"):
         firewall.apply(Plan({Network("2001:db8:1:2::/64"): 300_000}, frozenset()))
     firewall.install()
     firewall.apply(Plan({Network("2001:db8:1:2::/64"): 300_000}, frozenset()))
@@ -215,7 +215,7 @@ def test_a_chain_that_only_ipv6_lacks_is_a_warning_once(rp: str, caplog: pytest.
     assert rules(TOOLS[0], "DOCKER-USER") == ["-A DOCKER-USER -j pinban"]
     assert rules(TOOLS[1], "INPUT") == ["-A INPUT -j pinban"]
     assert [r.message for r in caplog.records if "DOCKER-USER" in r.message and r.levelno == logging.WARNING] == [
-        "chain DOCKER-USER does not exist in the IPv6 filter table; what passes there in IPv6 is not filtered"
+        "chain DOCKER-USER does not exist in the IPv6 filter table; IPv6 packets that would pass it are not filtered"
     ]
 
 

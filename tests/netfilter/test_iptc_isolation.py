@@ -1,4 +1,4 @@
-"""The program of rules runs iptc, and iptc crashes, hangs and prints: none of it may hurt the agent."""
+"""enforcer.xtables runs iptc, and iptc crashes, hangs and prints: none of this may harm the agent."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_bans_go_on_while_the_program_of_rules_crashes_or_hangs_and_a_check_mend
             assert network in firewall.bans()
             told = checking.result(20)
         holder.stdin.close()
-    assert "the program of" in told
-    assert "look at load" in told if blow == signal.SIGSTOP else f"status {-blow}" in told
+    assert "enforcer.xtables" in told
+    assert "host's load" in told if blow == signal.SIGSTOP else f"status {-blow}" in told
     assert rules() != standing
     agent.check()
     assert rules() == standing
@@ -117,7 +117,7 @@ def test_whatever_the_program_of_rules_says_is_an_answer_or_an_error_of_ours(
     fake.write_text(f"#!/bin/sh\ncat >/dev/null\n{program}\n")
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
-    with pytest.raises(FirewallError, match="program of"):
+    with pytest.raises(FirewallError, match=r"enforcer\.xtables"):
         agent.check()
     assert ban(agent, 2) in firewall.bans()
 
@@ -154,7 +154,7 @@ def test_a_commit_that_does_nothing_is_an_error(
 
 
 def test_what_iptc_prints_is_not_taken_for_the_answer(rp: str) -> None:
-    """A rule that iptc cannot read stands in our chain: it is put out, and the answer is whole."""
+    """A rule that iptc cannot read is in our chain: it is removed, and the reply is complete."""
     firewall = IptablesFirewall()
     firewall.install()
     run(

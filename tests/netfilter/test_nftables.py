@@ -1,4 +1,4 @@
-"""The table of the nftables backend: what is mended, what is refused, what survives other writers."""
+"""The table of the nftables backend: what is repaired, what is refused, what survives other writers."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_kernel_that_tells_no_counts_is_counted(firewall: NftablesFirewall, mo
 
 
 def test_reading_a_set_from_which_others_vanish_misses_nothing(firewall: NftablesFirewall) -> None:
-    """The kernel counts what it has told, so what goes away meanwhile makes it skip others."""
+    """The kernel continues at the number of members that it has listed, so a removed member makes it skip others."""
     many = [Network(f"10.0.{i >> 8}.{i & 255}") for i in range(8_000)]
     ban(firewall, *many)
     reading = iter(firewall.members())

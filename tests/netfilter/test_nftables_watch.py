@@ -1,4 +1,4 @@
-"""Hearing at once of changes that others make to our table, and of no others."""
+"""The watch calls at once for changes that other programs make to our table, and for no other changes."""
 
 from __future__ import annotations
 

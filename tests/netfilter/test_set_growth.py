@@ -39,7 +39,7 @@ def many(number: int, block: int = 0) -> dict[Network, int]:
 
 
 def little_by_little(firewall: IptablesFirewall, bans: dict[Network, int]) -> None:
-    """So few at a time that nobody looks how full the set is."""
+    """So few at a time that the set's size is not checked before."""
     for batch in batches(bans):
         firewall.apply(Plan({network: bans[network] for network in batch}, frozenset()))
 
@@ -97,7 +97,7 @@ def test_growing_keeps_every_member_and_counter(rp: str) -> None:
 
 
 def test_no_ban_outlives_its_end_by_growing_and_none_loses_more_than_two_seconds(rp: str) -> None:
-    """Bans of two seconds to twenty, at every part of a second: some have less than a second left, told as one."""
+    """Bans of two seconds to twenty, at every part of a second: some have less than a second left, listed as one."""
     with standing(1_024, 1_024) as firewall, standing(4_096, 4_096) as larger:
         networks = [Network(f"10.0.{i >> 8}.{i & 255}") for i in range(600)]
         made_s, made_by_s, lasts_s = {}, {}, {}
@@ -149,7 +149,7 @@ def entries(name: str) -> int:
 
 
 def test_no_ban_outlives_its_end_when_growing_is_held_up(rp: str) -> None:
-    """The process is stopped after the kernel has told of members that are not yet in the larger set."""
+    """The process is stopped after the kernel has listed members that are not yet in the larger set."""
     with standing(65_536, 65_536) as firewall:
         ends_by_s: dict[Network, float] = {}
         for batch in batches(Network(f"10.0.{i >> 8}.{i & 255}") for i in range(50_000)):
@@ -229,7 +229,7 @@ def test_a_growth_that_fails_leaves_the_bans_where_they_are(rp: str) -> None:
 
 
 def test_single_bans_fill_a_set_beyond_its_size_without_a_failure(rp: str) -> None:
-    """They come faster than anybody looks how full it is."""
+    """They come faster than the once-a-second look at the set's size."""
     with standing(64, 4_096) as firewall:
         for network in many(600):
             assert firewall.apply(Plan({network: LONG_MS}, frozenset())) == 0

@@ -75,7 +75,7 @@ def test_a_failure_older_than_the_window_is_none(counts: Counters, client: redis
 def test_failures_and_bans_of_a_future_that_was_taken_back_are_none(
     counts: Counters, client: redis.Redis, set_back_ms: int
 ) -> None:
-    """Else nobody banned before Redis' clock was set back could be banned again before it has caught up."""
+    """Else a network that was banned before Redis' clock was set back could not be banned again until it catches up."""
     ahead = Store(client).now_ms() + set_back_ms
     client.zadd(KEYS.window(A, "pin"), {"old rp alias": ahead, "!": ahead})
     assert count(counts, failure("1"), failure("2")) == 2

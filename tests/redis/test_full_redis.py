@@ -1,4 +1,4 @@
-"""A Redis that is full, nearly full, or may throw away what it holds: it is told, and bans come and go all the same."""
+"""A Redis that is full, nearly full, or may throw away what it holds: operators are told, and bans still work."""
 
 from __future__ import annotations
 

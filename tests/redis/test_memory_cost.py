@@ -29,7 +29,7 @@ def test_the_receivers_spool_takes_no_more_memory_however_many_failures_pass() -
     ]
 
     def pour(number: int) -> int:
-        """Queue and settle so many failures; the bytes that the spool then has of the system."""
+        """Queue and settle so many failures; the bytes that the spool then has from the system."""
         for _ in range(0, number, len(records)):
             slot.commit({"received": len(records), "wrong_pin": len(records)}, records)
             head, oldest = slot.oldest(len(records))

@@ -344,7 +344,7 @@ def test_an_unban_of_an_address_within_a_banned_network_names_the_network(run: R
     assert run("ban", network).exit_code == 0
     result = run("unban", address)
     assert result.exit_code == 1
-    assert f"has no ban of its own; unban {network}, which holds it" in result.output
+    assert f"has no ban of its own; unban {network}, which covers it" in result.output
     assert as_json(run("unban", address, "--json"), code=1)["within"] == [network]
 
 

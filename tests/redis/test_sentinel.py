@@ -175,11 +175,11 @@ def test_a_master_that_the_sentinels_have_given_up_is_left_and_what_only_it_knew
         follower.start()
         wait_until(lambda: not follower.trouble, "it follows")
         left = site.master
-        site.blind(left)  # from here on no replica hears of anything
+        site.blind(left)  # from here on no replica gets any change
         ban(B)
         wait_until(lambda: B in firewall.bans(), "the ban arrives")
-        heir = site.await_failover(left)
-        wait_until(lambda: bool(client.set("probe", "x")) and _has(heir, "probe"), "the receiver has left it")
+        promoted = site.await_failover(left)
+        wait_until(lambda: bool(client.set("probe", "x")) and _has(promoted, "probe"), "the receiver has left it")
         ban(C)  # it has B's revision
         with connect(to(left.url), "test", PATIENT_S).client as stuck:  # a receiver that sees only the old master
 

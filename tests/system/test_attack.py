@@ -1,4 +1,4 @@
-"""What guessers get out of it, and that nobody else notices."""
+"""How many guesses an attack gets answered, and that other clients notice nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""By which way a ban reaches the kernels: its own event. `make bench-latency` tells how long that takes."""
+"""A ban reaches the kernels by its own event, not by a snapshot. `make bench-latency` measures how long that takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make demo` tells its story to the end."""
+"""`make demo` runs to its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an administrator or another program does to the firewall of a running enforcer is mended, logged and counted."""
+"""A change by an administrator or another program to a running enforcer's firewall is repaired, logged and counted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOOLS, HOOKS = ("iptables", "ip6tables"), ("INPUT", "OUTPUT")
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Site]:
-    """Here the look from afar, once a second, is all that there is."""
+    """Checks every 30 s are off: only the cheap look, once a second, asks for repairs."""
     with site() as place:
         set_constants(place.enforcer, {CHECK_EVERY: NEVER_S})
         place.fill(BANS)
@@ -33,7 +33,7 @@ def place() -> Iterator[Site]:
 
 
 def rules(place: Site) -> list[str]:
-    """Ours, and what is first in each hook."""
+    """Our rules, and the first rule of each hook."""
     first = [place.namespace.run([f"{tool}-legacy", "-S", hook, "1"]).stdout for tool in TOOLS for hook in HOOKS]
     return [*first, *(line for line in traces(place.namespace) if line.startswith(("-A", ":")))]
 

@@ -1,4 +1,4 @@
-"""What others do to the table of a running enforcer is heard, mended within a moment, logged and counted."""
+"""A change by another program to a running enforcer's table is noticed, repaired at once, logged and counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BANS = 3_000
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Site]:
-    """Here what the watch hears is all that calls for a check."""
+    """Checks every 30 s are off: only the watch asks for a check."""
     with site({"enforcer": {"backend": "nftables"}}) as place:
         set_constants(place.enforcer, {"enforcer.maintenance._CHECK_EVERY_S": 3_600})
         place.fill(BANS)

@@ -97,7 +97,7 @@ def test_what_is_no_probe_is_not_logged_even_on_this_host(lab: Lab, rp: ReverseP
 
 
 def test_a_probe_at_another_server_of_this_host_is_none(lab: Lab, rp: ReverseProxy, tap: Tap) -> None:
-    """Whoever stands before nginx on the same host, to end TLS for one, asks for strangers."""
+    """A proxy in front of nginx on the same host, for TLS for example, asks from loopback for any client."""
     assert ask(rp, PATH, port=80) == 404
     only_the_guess_is_logged(lab, tap, "other.server")
 
@@ -143,7 +143,7 @@ def test_the_page_is_not_there_for_the_outside(lab: Lab, rp: ReverseProxy) -> No
 
 
 def test_a_stranger_led_to_the_loopback_makes_no_probe(lab: Lab, rp: ReverseProxy, tap: Tap) -> None:
-    """Some container hosts path to 127.0.0.1 from outside; the client's address then still tells."""
+    """Some container hosts forward from outside to 127.0.0.1; the client's address then still shows it."""
     host = rp.host.namespace
     host.run(["sysctl", "-w", "net.ipv4.conf.outside.route_localnet=1"])
     leads = ["PREROUTING", "-p", "tcp", "--dport", str(PORT), "-j", "DNAT", "--to", f"127.0.0.1:{PORT}"]
@@ -176,7 +176,7 @@ def is_told(tap: Tap, host: Namespace, address: str) -> bool:
 
 
 def test_probes_that_nobody_listened_for_cost_no_client_a_line(lab: Lab, rp: ReverseProxy) -> None:
-    """What the first of a round meets at the receiver's closed port is told to the second, and not to a guess."""
+    """The receiver's port is closed: the error of a round's first probe costs the second probe, and not a guess."""
     host, address = lab.attacker.namespace, rp.host.outside
     # A host tells one peer of a closed port six times at once, then once a second (icmp(7), icmp_ratelimit).
     lab.core.namespace.call(lambda: Path("/proc/sys/net/ipv4/icmp_ratelimit").write_text("0"))

@@ -1,6 +1,6 @@
-"""The backend iptables: puts together the sets and the rules that drop their members. Runs no iptc itself.
+"""The backend iptables: puts together the sets and the rules that drop their members. Does not import iptc.
 
-sets (ipset)  <-  rules in an own chain of the legacy filter tables  <-  a jump from the first place of each hook
+sets (ipset)  <-  rules in a chain of our own in the legacy filter tables  <-  a jump, the first rule of INPUT and so on
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from enforcer.reconcile import Plan
 from shared.addresses import Network
 from shared.errors import FirewallError
 
-#: How long the program of rules may take: its lock and its retries for both families, twice over, s.
+#: How long enforcer.xtables may take, s: twice what its lock and its retries take at most for both families.
 RULES_S = 60
 
-#: So long that the marker's name holds a whole epoch: 31 characters less "@" and 16 digits.
+#: 14 characters at most: the name of the marker has 31, and "@" and the 16 digits of an epoch are part of it.
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,13}")
 
-#: This thread's view: it may live in another network namespace than its process.
+#: As this thread sees it: a thread may be in another network namespace than its process.
 _IPV6_ADDRESSES = Path("/proc/thread-self/net/if_inet6")
 
 _log = logging.getLogger("pinban.enforcer")
 
 
 def load_modules() -> None:
-    """Load what the rules need, if it is missing and this process may: libiptc does not have the kernel load it."""
+    """Load the kernel modules that the rules need, if this process may: libiptc does not make the kernel load them."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(
             ["modprobe", "-aq", "ip_tables", "ip6_tables", "iptable_filter", "ip6table_filter", "ip_set", "xt_set"],
@@ -51,12 +51,14 @@ def load_modules() -> None:
 
 
 class IptablesFirewall:
-    """Implements Firewall with ipset and iptables-legacy. Only `apply` is for one thread at a time.
+    """Implements Firewall with ipset and iptables-legacy. Only one thread at a time may call `apply`.
 
-    In chain `<prefix>`, packets from a member to the ports and from the ports to a member are dropped; with the action
-    "reject" the former are refused, by a TCP reset or an ICMP error. Jumps go from the first place of every chain of
-    `chains`, and of OUTPUT if INPUT is one of them. On a host without IPv6 there are no IPv6 rules, with one warning;
-    IPv6 bans are kept in their set all the same, and hold from the install after IPv6 has come.
+    Rules in the chain `<prefix>` drop packets from a member to the ports and from the ports to a member. With the
+    action "reject" they answer the packets from a member with a TCP reset or an ICMP error. The first rule of every
+    chain in `chains` jumps to this chain, and so does that of OUTPUT if INPUT is one of them.
+
+    A host without IPv6 gets no IPv6 rules, and one warning. IPv6 bans are still kept in their set; when the host gets
+    IPv6, the next install makes the rules for them.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class IptablesFirewall:
         return "iptables"
 
     def install(self) -> Sequence[str]:
-        """Make sets, chain, rules and jumps stand, each table in one commit; returns what was mended."""
+        """Make or repair sets, chain, rules and jumps, each table in one commit; returns what was made or repaired."""
         mended = [*self._sets.create(), *self._ports.create(), *self._rules("install")]
         self._shapes = {family: shape(family) for family in self._families()}
         return mended
@@ -113,7 +115,7 @@ class IptablesFirewall:
         return replace(self._sets.capacity(), disturbed=disturbed)
 
     def enlarge(self) -> Sequence[str]:
-        """Swap in larger sets, filled, where that is needed."""
+        """Replace sets by larger ones that have the same members, where that is needed."""
         return self._sets.enlarge()
 
     def apply(self, plan: Plan) -> int:
@@ -124,15 +126,15 @@ class IptablesFirewall:
         return self._sets.change(plan.add, plan.remove)
 
     def ledger(self) -> str | None:
-        """The epoch that the marker beside the sets is named after."""
+        """The epoch in the name of the marker."""
         return self._sets.ledger()
 
     def remember_ledger(self, epoch: str) -> None:
-        """Name the marker after this epoch."""
+        """Make a marker with this epoch in its name."""
         self._sets.remember_ledger(epoch)
 
     def disarm(self) -> None:
-        """Remove jumps, rules and chain, and then the sets, which the kernel keeps while a rule refers to them."""
+        """Remove jumps, rules and chain, and then the sets: the kernel keeps a set that a rule refers to."""
         self._rules("disarm")
         self._sets.close()
         self._sets.destroy()
@@ -143,7 +145,7 @@ class IptablesFirewall:
         self._sets.close()
 
     def _rules(self, verb: str) -> list[str]:
-        """What the program of rules did."""
+        """Run enforcer.xtables; returns what it made or repaired."""
         request = {**self._request, "verb": verb, "families": self._families()}
         command = [sys.executable, "-P", "-W", "ignore", "-m", "enforcer.xtables"]
         here = str(Path(enforcer.__path__[0]).parent)
@@ -159,14 +161,14 @@ class IptablesFirewall:
             )
             reply = json.loads(done.stdout) if done.returncode == 0 else {}
             if not isinstance(reply, dict):
-                raise ValueError(f"it said {done.stdout[:64]!r}")
+                raise ValueError(f"it printed {done.stdout[:64]!r}")
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            raise FirewallError(f"the program of rules failed ({error}); look at load and dmesg") from error
+            raise FirewallError(f"enforcer.xtables failed ({error}); look at the host's load and dmesg") from error
         if "mended" not in reply:
-            last_words = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+            last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise FirewallError(
                 reply.get("error")
-                or f"the program of iptables rules ended with status {done.returncode} ({last_words});"
+                or f"enforcer.xtables, which writes iptables rules, ended with status {done.returncode} ({last_line});"
                 " try iptables-legacy -S, which uses the same library"
             )
         for warning in reply["warnings"]:
@@ -176,7 +178,7 @@ class IptablesFirewall:
     def _families(self) -> list[int]:
         if _IPV6_ADDRESSES.exists():
             return [4, 6]
-        self._warn("this host has no IPv6; only IPv4 is filtered")
+        self._warn("this host has no IPv6; rules are made for IPv4 only")
         return [4]
 
     def _warn(self, text: str) -> None:

@@ -1,7 +1,7 @@
-"""The bans in the kernel: two ipsets with timeouts, and the marker of the ledger. No rules, no iptc.
+"""The bans in the kernel: two ipsets with timeouts, and the marker with the ledger's epoch. No rules, no iptc.
 
-What proves a change: the kernel acknowledges every message, when all of its elements are in force. Many at a time are
-read back as well, because a bulk takes so long that others may edit the sets meanwhile.
+The kernel acknowledges a message when all of its elements are in force, and that proves the change. A large change is
+also read back, because it takes so long that another program may edit the sets meanwhile.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network
 from shared.errors import FirewallError
 
-#: Up to so many changes are made without a look at how full the sets are, and without reading back: latency counts.
+#: The most changes that are made without a look at how full the sets are and without reading back, to save time.
 SMALL_BATCH = 64
 
-#: A ban this close to its end may expire between the change and the look at it, ms.
+#: A ban with so little time left may expire before it is read back, ms.
 _FLEETING_MS = 5_000
 
-#: After a set was found full, a few new bans are not tried for so long; a check puts in what fits by then, s.
+#: For so long after a set was full, small changes put no ban into it, s. A check puts in later what fits then.
 _FULL_S = 10.0
 
 
 class Ipsets:
-    """The sets `<prefix>4` and `<prefix>6`, and the marker `<prefix>@<epoch>`. Changes are for one thread at a time.
+    """The sets `<prefix>4` and `<prefix>6`, and the marker `<prefix>@<epoch>`. One thread at a time may change them.
 
     Every method raises FirewallError with the kernel's reason and a remedy.
     """
 
     def __init__(self, prefix: str, maxelem: int, limit: int) -> None:
-        """`maxelem` is a set's size at first, and `limit` how far it may grow."""
+        """`maxelem` is the size of a new set, and `limit` the size that it may grow to."""
         self.names = {4: f"{prefix}4", 6: f"{prefix}6"}
         self._marker = f"{prefix}@"
         self._maxelem = maxelem
@@ -49,7 +49,7 @@ class Ipsets:
         self._full_until = dict.fromkeys(self.names, 0.0)  #: by family, s of the monotonic clock
 
     def create(self) -> list[str]:
-        """Make the sets that are missing and return their names; adopt those that stand, bans and all."""
+        """Make the sets that are missing and return their names; keep those that exist, with their bans."""
         missing = []
         with ip.IpSet() as kernel:
             standing = set(kernel.names())
@@ -68,7 +68,7 @@ class Ipsets:
         return chain.from_iterable(members_of(name, family) for family, name in self.names.items())
 
     def capacity(self) -> Capacity:
-        """How many members both sets have that are not over, and how full the fuller one is."""
+        """How many members of both sets have not expired, and how full the fuller set is."""
         with ip.IpSet() as kernel:
             sizes = [size_of(kernel, name, family) for family, name in self.names.items()]
         fullest = max(sizes, key=lambda size: size.fill)
@@ -87,14 +87,14 @@ class Ipsets:
         )
 
     def enlarge(self) -> list[str]:
-        """Put larger sets in the place of those that are crowded or smaller than `maxelem`; what was made."""
+        """Replace sets that are crowded or smaller than `maxelem` by larger ones; returns what was made."""
         return [made for family in self.names if (made := self._enlarge(family, 0))]
 
     def change(self, add: Mapping[Network, int], remove: Set[Network]) -> int:
-        """Put networks in for so many milliseconds, and take networks out; returns how many did not fit.
+        """Add networks, each with its milliseconds left, and remove networks; returns how many did not fit.
 
-        The kernel counts whole seconds: a timeout is rounded down, so that no ban outlives its end, and a network
-        with less than one second left is taken out.
+        The kernel counts whole seconds: a timeout is rounded down, so that no ban lasts too long, and a network with
+        less than one second left is removed.
         """
         for network in chain(remove, add):
             checked(network)
@@ -116,7 +116,7 @@ class Ipsets:
         return markers[0].removeprefix(self._marker) if len(markers) == 1 else None
 
     def remember_ledger(self, epoch: str) -> None:
-        """Replace the marker. It is gone for a moment: a crash then leaves none, which claims nothing."""
+        """Replace the marker. For a moment there is none: after a crash then, `ledger` returns None, which is safe."""
         marker = (self._marker + epoch)[: ip.LONGEST_NAME]
         if not re.fullmatch(r"[0-9A-Za-z]+", epoch):
             raise FirewallError(f"{epoch[:64]!r} is no epoch of a ledger; it is 16 hexadecimal digits")
@@ -130,7 +130,7 @@ class Ipsets:
                 )
 
     def destroy(self) -> None:
-        """Remove the sets and the marker, those of them that stand."""
+        """Remove the sets and the marker, if they exist."""
         known = {name + suffix for name in self.names.values() for suffix in ("", GROWING)}
         with ip.IpSet() as kernel:
             for name in kernel.names():
@@ -147,7 +147,7 @@ class Ipsets:
         return [name for name in kernel.names() if name.startswith(self._marker)]
 
     def _change_many(self, add: Mapping[Network, int], remove: Set[Network]) -> int:
-        """The same with room made for them first, and read back."""
+        """As `change`, but enlarge the sets first, and read back what was changed."""
         began = time.monotonic()
         refused: set[Network] = set()
         for family in self.names:
@@ -160,7 +160,7 @@ class Ipsets:
         except RefusedError as error:
             if error.number != ip.FULL:
                 raise
-            # The kernel counts members that are over until it sweeps them out (mtype_add, ip_set_hash_gen.h).
+            # The kernel counts expired members until its garbage collection (mtype_add, ip_set_hash_gen.h).
             for family in self.names:
                 if not self._enlarge(family, len(add), at_once=True):
                     refused |= self._without_room(family, add)
@@ -176,12 +176,13 @@ class Ipsets:
         if lost or wrong:
             example = next(iter(lost or wrong))
             raise FirewallError(
-                f"{len(lost) + len(wrong)} changes such as {example} did not last; who else edits {self.names[4]}?"
+                f"{len(lost) + len(wrong)} changes such as {example} did not last;"
+                f" stop the other program that edits the sets {' and '.join(self.names.values())}"
             )
         return len(refused)
 
     def _enlarge(self, family: int, incoming: int, *, at_once: bool = False) -> str:
-        """A larger set if this many more would crowd the one that stands, or at once; what was made."""
+        """Make the set larger if it would be crowded with so many more, or at once; returns what was made."""
         name = self.names[family]
         with ip.IpSet() as kernel:
             size = size_of(kernel, name, family)
@@ -195,8 +196,10 @@ class Ipsets:
         return f"set {name} larger, for {maxelem} bans instead of {size.maxelem}"
 
     def _without_room(self, family: int, add: Mapping[Network, int], incoming: int | None = None) -> set[Network]:
-        """Those of `add` that do not fit in a set which cannot grow: the first to end. None of them if `incoming`
-        says how many they are at most, and so many fit; without it none fits at all.
+        """Those of `add` that do not fit into a set that cannot grow: the first to end.
+
+        `incoming` is how many new ones there are at most; if so many fit, there is nothing to refuse. Without it the
+        set counts as full.
         """
         name = self.names[family]
         with ip.IpSet() as kernel:
@@ -218,7 +221,7 @@ class Ipsets:
         refused: Set[Network] = frozenset(),
         began: float | None = None,
     ) -> None:
-        """Make the change, but for what is refused. What has passed since `began`, s, is no more part of a ban."""
+        """Make the change, without what is refused. The time since `began`, s, is taken off each ban."""
         if self._changes is None:
             self._changes = ip.IpSet()
         for family, name in self.names.items():
@@ -231,7 +234,9 @@ class Ipsets:
 def _put(
     family: int, add: Mapping[Network, int], refused: Set[Network], over: list[Network], began: float | None
 ) -> Iterator[bytes]:
-    """The elements of one family, as late as can be; those with less than a second left are put into `over` instead."""
+    """The elements of one family, with the time that is left when each is sent; those with less than a second left go
+    into `over` instead.
+    """
     for network, left_ms in add.items():
         if family_of(network) == family and network not in refused:
             passed_ms = 0.0 if began is None else (time.monotonic() - began) * 1000

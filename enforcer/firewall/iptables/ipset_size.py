@@ -1,7 +1,7 @@
-"""How large a set is, and putting a larger one in its place while rules refer to it. Knows neither bans nor prefixes.
+"""How large a set is, and replacing it by a larger one while rules refer to it. Does not know which sets there are.
 
-A set's maxelem is fixed when it is made. So a larger set is made beside it, filled with its members, and the two change
-places in one step of the kernel: the rules go on to name what is now the larger one.
+The maxelem of a set is fixed when it is made. So a larger set is made beside it and filled with its members, and the
+kernel swaps the two in one step: the rules then refer to the larger set.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from enforcer.firewall.netlink import RefusedError
 from enforcer.firewall.port import CROWDED
 from shared.errors import FirewallError
 
-#: Ends the name of a set that is being filled.
+#: The name of a set that is being filled ends with this.
 GROWING = "+"
 
-#: How long somebody else may read a set before it cannot change places, s.
+#: How long to wait for others who read a set before the swap fails, s.
 _READ_S = 10.0
 
-#: Members for each bucket of a new hash: the kernel would double it, again and again, while it is filled.
+#: Members for each bucket of a new hash. With fewer buckets the kernel would double the hash many times while it fills.
 _PER_BUCKET = 2
 
 #: The first revision of hash:net with counters.
@@ -35,7 +35,7 @@ class Size:
     """A set of networks with timeouts."""
 
     family: int  #: 4 or 6
-    entries: int  #: members that are not over
+    entries: int  #: members that have not expired
     maxelem: int  #: the most it may have
 
     @property
@@ -44,7 +44,7 @@ class Size:
         return 100 * self.entries // self.maxelem
 
     def wanted(self, least: int, limit: int, incoming: int = 0) -> int:
-        """How large it should be: `least`, twice that and so on until it is not crowded; up to `limit`."""
+        """The size that it should have: `least`, doubled until the set is not crowded, but not above `limit`."""
         maxelem = max(self.maxelem, least)
         while maxelem < limit and 100 * (self.entries + incoming) > CROWDED * maxelem:
             maxelem = min(2 * maxelem, limit)
@@ -52,25 +52,26 @@ class Size:
 
 
 def create(kernel: ip.IpSet, name: str, family: int, maxelem: int, members: int = 0) -> None:
-    """Make a set which so many members are about to enter."""
+    """Make a set that is going to have so many members."""
     hashsize = max(1024, 1 << (members // _PER_BUCKET).bit_length())
     options = ((ip.HASHSIZE, hashsize), (ip.MAXELEM, maxelem), (ip.TIMEOUT, 0), (ip.FLAGS, ip.WITH_COUNTERS))
     kernel.create(name, "hash:net", _REVISION, ip.PROTOCOLS[family], *(ip.number(*option) for option in options))
 
 
 def size_of(kernel: ip.IpSet, name: str, family: int) -> Size:
-    """The set as it stands; FirewallError when it is not as `create` makes them."""
+    """Read the set's size; FirewallError when it is not such a set as `create` makes."""
     kind, protocol, told = kernel.header(name)
     if (kind, protocol) != ("hash:net", ip.PROTOCOLS[family]) or ip.TIMEOUT not in told:
         raise FirewallError(f"set {name} exists with another type; destroy it or set [enforcer] prefix")
     if ip.ENTRIES not in told:
-        raise FirewallError(f"the kernel does not count the entries of set {name}; use a newer one")
+        raise FirewallError(f"the kernel does not count the entries of set {name}; use a newer kernel")
     return Size(family, int.from_bytes(told[ip.ENTRIES], "big"), int.from_bytes(told[ip.MAXELEM], "big"))
 
 
 def grow(name: str, size: Size, maxelem: int) -> None:
-    """Put a set of so many members at most in the place of this one, with all that is in it. Nobody may change it
-    meanwhile. A million members take some seconds.
+    """Replace the set by one that holds up to `maxelem` members, with all members of the old one.
+
+    The set must not be changed meanwhile. A million members take some seconds.
     """
     larger = name + GROWING
     with ip.IpSet() as kernel:
@@ -84,14 +85,14 @@ def grow(name: str, size: Size, maxelem: int) -> None:
 
 
 def remove_leftover(kernel: ip.IpSet, name: str) -> None:
-    """Destroy a set that was left over when growing; one that somebody reads just now stays until the next time."""
+    """Destroy the set that growing left over; if another program reads it now, it stays until the next call."""
     if name + GROWING in kernel.names():
         with suppress(FirewallError):
             kernel.destroy(name + GROWING)
 
 
 def _fill(kernel: ip.IpSet, larger: str, name: str, family: int) -> None:
-    """Copy all members. The kernel makes each answer while the one before is taken, so it was told after that began."""
+    """Copy all members. The kernel makes each answer while the one before is read: `told_at` is when that began."""
     with ip.IpSet() as told:
         told_at = asked_at = time.monotonic()
         for data in told.elements(name):
@@ -100,10 +101,10 @@ def _fill(kernel: ip.IpSet, larger: str, name: str, family: int) -> None:
 
 
 def _put(kernel: ip.IpSet, larger: str, data: bytes, family: int, told_at: float) -> None:
-    """Copy members that were told at this moment or later, s of the monotonic clock, so that none outlives its end.
+    """Copy members that the kernel listed at `told_at` or later, s of the monotonic clock, so that none lasts too long.
 
-    What may have passed is taken off each timeout, in whole seconds, rounded up: less than a second is told as one, so
-    that nothing is left of it. If more has passed by the time that they are in, they are put in again.
+    The time since then is taken off each timeout, in whole seconds, rounded up. A member with less than a second left
+    is listed with one, so it is left out. If more time than that has passed when they are in, they are put in again.
     """
     passed_s, late = 0, True
     while late:
@@ -120,7 +121,7 @@ def _put(kernel: ip.IpSet, larger: str, data: bytes, family: int, told_at: float
 
 
 def _swap(kernel: ip.IpSet, name: str, larger: str) -> None:
-    """Have them change places as soon as nobody is reading."""
+    """Swap the two sets as soon as nobody reads them."""
     until = time.monotonic() + _READ_S
     while True:
         try:

@@ -1,6 +1,6 @@
-"""The ports that a ban closes, as a set in the kernel: a rule that asks a set has no limit on their number.
+"""The ports that a ban closes, as a set in the kernel, because a set takes any number of ports.
 
-A `multiport` match would hold 15, and python-iptables cannot make one with iptables 1.8.11, which Debian 13 has.
+A `multiport` match takes 15, and python-iptables cannot make one with iptables 1.8.11, which Debian 13 has.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enforcer.firewall import netlink as nl
 from enforcer.firewall.iptables import kernel as ip
 from shared.errors import FirewallError
 
-#: Every port, as the range of the set.
+#: The range of the set: every port.
 _RANGE = {ip.PORT: 0, ip.PORT_TO: 65535}
 
 
@@ -23,7 +23,10 @@ class PortSet:
         self._ports = frozenset(ports)
 
     def create(self) -> list[str]:
-        """Make the set hold these ports, no others; a phrase when that was not so. Never holds fewer meanwhile."""
+        """Make the set hold these ports and no others; returns a phrase if that changed anything.
+
+        Ports are added before others are removed, so that none is open meanwhile.
+        """
         with ip.IpSet() as kernel:
             made = self.name not in kernel.names()
             if made:
@@ -34,7 +37,7 @@ class PortSet:
         return [f"set {self.name}"] if made or standing != self._ports else []
 
     def destroy(self) -> None:
-        """Remove the set, if it stands."""
+        """Remove the set, if it exists."""
         with ip.IpSet() as kernel:
             if self.name in kernel.names():
                 kernel.destroy(self.name)

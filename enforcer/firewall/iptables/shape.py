@@ -1,4 +1,4 @@
-"""A cheap look at the legacy filter tables: whether anybody edited them. Reads no rule and changes nothing."""
+"""A cheap way to see whether another program edited the legacy filter tables. Reads no rules and changes nothing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def shape(family: int) -> bytes:
-    """Where the chains of this family's filter table begin and how long they are: an edit that adds, removes or moves
-    a rule shows in it, one that puts a rule of the same size in the place of another does not. Some microseconds.
+    """Where the chains of this family's filter table begin and how long they are. Takes some microseconds.
 
-    b"" when the kernel does not tell, which is as if nobody had edited.
+    It changes when a rule is added, removed or moved to another built-in chain, but not when a rule is replaced by one
+    of the same size. b"" when the kernel does not answer; the caller then takes the table as not edited.
     """
     kind, level = _FAMILIES[family]
     info = ctypes.create_string_buffer(b"filter".ljust(_NAME, b"\0"), _SIZE)

@@ -1,4 +1,4 @@
-"""The backend nftables: one table of its own, spoken to by netlink."""
+"""The backend nftables: one table of our own, rules by nft(8), bans by netlink."""
 
 from enforcer.firewall.nftables.backend import NftablesFirewall
 from enforcer.firewall.nftables.ruleset import Standing, hooks_of, read, tables_with_rules

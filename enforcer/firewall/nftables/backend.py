@@ -1,6 +1,6 @@
 """The backend nftables: puts together the table's chains and rules, written by nft(8), and its sets of bans.
 
-sets by prefix length  <-  rules in chains of the table `inet <prefix>`, which hang at hooks of their own
+sets by prefix length  <-  rules in chains of the table `inet <prefix>`  <-  base chains, one at each netfilter hook
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from enforcer.reconcile import Plan
 from shared.addresses import Network
 from shared.errors import FirewallError
 
-#: How long an nft may take, s. It writes thirty rules and reads no set.
+#: How long one run of nft may take, s. It writes thirty rules and reads no set.
 RUN_S = 30.0
 
-#: Tries to write the rules: one fails when another program changes the ruleset in the same moment.
+#: How often to try to write the rules: a try fails when another program changes the ruleset at the same moment.
 ATTEMPTS = 10
 
-#: The sets that every table has: single addresses, and the networks that clients are counted and banned as.
+#: The sets that the table always has: of single addresses, and of networks as large as clients are counted and banned.
 NEEDED = frozenset({(4, 32), (4, 24), (6, 128), (6, 64)})
 
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}")
@@ -41,10 +41,10 @@ _ECHOED = re.compile(r"^add rule inet \S+ (\S+) .*# handle (\d+)$", re.MULTILINE
 
 
 class NftablesFirewall:
-    """Implements Firewall with a table of its own. Only `apply` is for one thread at a time.
+    """Implements Firewall with a table of our own. Only one thread at a time may call `apply`.
 
-    Packets from a member to the ports are dropped or rejected, packets from the ports to a member are dropped, at the
-    hooks that stand for `chains`. The table is ours alone: whatever else is in its chains is taken out.
+    Its rules drop or reject packets from a member to the ports and drop packets from the ports to a member, at the
+    hooks that belong to `chains`. No one else may use the table: other rules in its chains are removed.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class NftablesFirewall:
         maxelem: int = 262_144,
         maxelem_limit: int = 4_194_304,
     ) -> None:
-        """`maxelem`, the size of a set at first, does not matter here: these sets grow by themselves."""
+        """`maxelem`, the size of a new set, has no use here: these sets grow by themselves."""
         if not _PREFIX.fullmatch(prefix):
             raise FirewallError(f"[enforcer] prefix {prefix!r} cannot name a table; use letters and digits")
         if not chains:
@@ -66,7 +66,7 @@ class NftablesFirewall:
         every: tuple[int, ...] | Literal["all"] = "all" if ports == "all" else tuple(sorted(set(ports)))
         self._look = Look(prefix, hooks_of(chains), every, protocol, action)
         self._sets = NftSets(prefix, sorted(NEEDED), max(maxelem, maxelem_limit))
-        self._left: Standing | None = None  #: how the table stood when we left it
+        self._left: Standing | None = None  #: the table as our last change left it
         self._converging = threading.Lock()
 
     @property
@@ -81,11 +81,11 @@ class NftablesFirewall:
 
     @property
     def port(self) -> int:
-        """The netlink port that changes of bans come from."""
+        """The netlink port of the socket that changes bans."""
         return self._sets.port
 
     def install(self) -> Sequence[str]:
-        """Make table, sets, chains and rules stand, in one transaction; returns what was mended."""
+        """Make or repair table, sets, chains and rules in one transaction; returns what was made or repaired."""
         return self._converge(frozenset())
 
     def members(self) -> Iterable[tuple[Network, int]]:
@@ -97,7 +97,7 @@ class NftablesFirewall:
         return dict(self.members())
 
     def capacity(self) -> Capacity:
-        """How many members the sets have, of how many they may, and whether the rules are not as we left them."""
+        """How many members the sets have, how many they may have, and whether another program changed the rules."""
         capacity = self._sets.capacity()
         left = self._left
         return replace(capacity, disturbed=left is not None and read(self.table) != left)
@@ -109,21 +109,21 @@ class NftablesFirewall:
     def apply(self, plan: Plan) -> int:
         """Make the change and have the kernel acknowledge it; FirewallError if a set is missing.
 
-        The first network of a prefix length brings its set and its rules with it.
+        The first network of a prefix length also makes the set and the rules for this length.
         """
         lengths = {key_of(checked(network))[:2] for network in (*plan.add, *plan.remove)}
         if self._left is None:
-            raise FirewallError("nothing is installed; the next install makes it")
+            raise FirewallError("nothing is installed; the enforcer installs it at its next check")
         if not lengths <= self._left.bans:
             self._converge(frozenset(lengths))
         return self._sets.change(plan.add, plan.remove)
 
     def ledger(self) -> str | None:
-        """The epoch that the marker beside the sets is named after."""
+        """The epoch in the name of the marker."""
         return self._sets.ledger()
 
     def remember_ledger(self, epoch: str) -> None:
-        """Name the marker after this epoch."""
+        """Make a marker with this epoch in its name."""
         self._sets.remember_ledger(epoch)
 
     def disarm(self) -> None:
@@ -142,7 +142,7 @@ class NftablesFirewall:
         self._sets.close()
 
     def _converge(self, more: frozenset[tuple[int, int]]) -> list[str]:
-        """Have the table look as it should, with sets for `more` families and lengths too; what was mended."""
+        """Repair the table, and add sets for the families and lengths `more`; returns what was made or repaired."""
         trouble: FirewallError | None = None
         with self._converging:
             for attempt in range(ATTEMPTS):
@@ -156,7 +156,7 @@ class NftablesFirewall:
 
     def _mend(self, more: frozenset[tuple[int, int]]) -> list[str]:
         before, woken = read(self.table), []
-        if before.table[1]:  # flags; a chain can be hung at its hook only when the table is awake
+        if before.table[1]:  # flags; in a dormant table no base chain can be put at its hook
             _write(f"add table inet {self.table}\n")
             before, woken = read(self.table), [f"table {self.table} (was dormant)"]
         bans = NEEDED | more | before.bans
@@ -165,13 +165,15 @@ class NftablesFirewall:
         handles = _write(self._look.text(bans, before))
         after = read(self.table)
         if after.rules != handles or after.bans < bans or after.chains.keys() != set(self._look.chains):
-            raise FirewallError(f"nftables: table {self.table} did not stay as it was made; who else edits it?")
+            raise FirewallError(
+                f"nftables: table {self.table} did not stay as it was made; stop the other program that edits it"
+            )
         self._left = after
         return woken + _mended(self.table, before, after, more)
 
 
 def _write(text: str) -> dict[str, tuple[int, ...]]:
-    """Have nft carry out one transaction; the handles that the kernel gave to its rules, by chain and in order."""
+    """Run one transaction with nft; returns the handles that the kernel gave to its rules, by chain and in order."""
     found = shutil.which("nft", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if found is None:
         raise FirewallError("nft is not found; install the package nftables")
@@ -191,7 +193,7 @@ def _write(text: str) -> dict[str, tuple[int, ...]]:
 
 
 def _mended(table: str, before: Standing, after: Standing, asked: frozenset[tuple[int, int]]) -> list[str]:
-    """What was not as it is now, a phrase each."""
+    """What the repair changed, a phrase each."""
     if not before.table[0]:
         return [f"table {table}"]
     done = [f"set {set_name(*each)}" for each in sorted(after.bans - before.bans - asked)]

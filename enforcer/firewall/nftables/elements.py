@@ -1,4 +1,4 @@
-"""Networks as elements of nf_tables sets: which set each belongs into, and how netlink writes it. Asks no kernel."""
+"""Networks as elements of nf_tables sets: which set each belongs to, and its bytes. Does not ask the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _ELEMENT, _KEY, _TIMEOUT, _EXPIRATION, _VALUE = 1, 1, 4, 5, 1
 
 _OURS = re.compile(r"v([46])_(\d{1,3})")
 
-#: An element as the kernel tells it: heads, key, head, ms of its timeout, head, ms left.
+#: An element as the kernel lists it: heads, key, head, ms of its timeout, head, ms left. A head is the length and the
+#: kind of an attribute.
 _TOLD = {4: struct.Struct(">12s4s4sQ4sQ"), 6: struct.Struct(">12s16s4sQ4sQ")}
 
 
@@ -26,7 +27,7 @@ def set_name(family: int, length: int) -> str:
 
 
 def family_and_length(name: str) -> tuple[int, int] | None:
-    """What `set_name` was given, or None if this is no set of bans."""
+    """The inverse of `set_name`; None if this is not the name of a set of bans."""
     matched = _OURS.fullmatch(name)
     if matched is None or not 0 < int(matched[2]) <= 8 * KEY_BYTES[int(matched[1])]:
         return None
@@ -34,7 +35,7 @@ def family_and_length(name: str) -> tuple[int, int] | None:
 
 
 def asked_element(network: Network, left_ms: int) -> tuple[str, bytes]:
-    """The set that a network belongs into, and what to say of it; without a timeout if `left_ms` is 0."""
+    """The set that a network belongs to, and its element; without a timeout if `left_ms` is 0."""
     family, length, key = key_of(network)
     attributes = nl.nest(_KEY, nl.attribute(_VALUE, key))
     if left_ms:
@@ -43,7 +44,7 @@ def asked_element(network: Network, left_ms: int) -> tuple[str, bytes]:
 
 
 def told_elements(data: bytes, family: int) -> Iterator[tuple[bytes, int]]:
-    """The keys in a list of elements, each with its milliseconds left; LONGEST_TIMEOUT_MS for one without timeout."""
+    """The keys in a list of elements, each with its milliseconds left; LONGEST_TIMEOUT_MS for one without a timeout."""
     told, key_length = _TOLD[family], KEY_BYTES[family]
     heads = nl.attribute(_ELEMENT, bytes(told.size - 4))[:4]
     heads += nl.attribute(_KEY, bytes(key_length + 4))[:4] + nl.attribute(_VALUE, bytes(key_length))[:4]

@@ -1,10 +1,9 @@
-"""How the table of the backend nftables is to look, as text for nft(8), and how it stands. Changes nothing.
+"""The table of the backend nftables: as it should be, in text for nft(8), and as it is in the kernel. Changes nothing.
 
     base chains (hooks)  ->  from_member / to_member, for packets of our ports  ->  one rule for each set of bans
 
-The kernel tells nft the handles of the rules that it makes. So the rules with these handles, as they are read back, are
-ours, and from then on theirs are the bytes to compare with: nobody has to understand how a version of nft or of the
-kernel shows an expression.
+nft prints the handles of the rules that it makes, so we know which rules are ours. We read these rules back once, and
+later compare their bytes. So this code need not know how a version of nft or of the kernel writes an expression.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from enforcer.firewall.nftables.elements import family_and_length, set_name
 from enforcer.firewall.nftables.sets import TIMEOUT_FLAG
 from shared.errors import FirewallError
 
-#: Before the filter chains of others (priority 0, firewalld's +10), after connection tracking and translation (-100).
+#: Before the filter chains of other programs (priority 0, firewalld's +10), after connection tracking and NAT (-100).
 PRIORITY = -10
 
-#: Where the chains of the setting are. In each direction packets pass either input and output, or forward.
+#: The hooks for each chain that the setting may name. Packets to and from a client pass input and output, or forward.
 _HOOKS = {"INPUT": ("input", "output"), "OUTPUT": ("output",), "FORWARD": ("forward",), "DOCKER-USER": ("forward",)}
 
 _HOOK_NUMBERS = {"input": 1, "forward": 2, "output": 3}
@@ -39,10 +38,10 @@ _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 
 def hooks_of(chains: Sequence[str]) -> tuple[str, ...]:
-    """The hooks that stand for chains of the filter table; FirewallError for a chain that has none."""
+    """The hooks for chains of the filter table; FirewallError for a chain that has none."""
     if unknown := [name for name in chains if name not in _HOOKS]:
         raise FirewallError(
-            f"[enforcer] chains: {', '.join(unknown)} is no hook of nftables; use {', '.join(_HOOKS)},"
+            f"[enforcer] chains: nftables has no hook for {', '.join(unknown)}; use {', '.join(_HOOKS)},"
             ' or backend = "iptables"'
         )
     return tuple(sorted({hook for name in chains for hook in _HOOKS[name]}))
@@ -50,7 +49,7 @@ def hooks_of(chains: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the settings ask of the table."""
+    """How the settings want the table to be."""
 
     table: str
     hooks: tuple[str, ...]
@@ -64,9 +63,8 @@ class Look:
         return ("from_member", "refuse", "to_member", *self.hooks)
 
     def text(self, bans: Iterable[tuple[int, int]], standing: Standing) -> str:
-        """One transaction that leaves these chains and rules and no others, with sets for families and lengths `bans`.
-
-        Members of sets stay, and no packet passes in between.
+        """One transaction after which the table has these chains and rules and no others, and a set for each family and
+        length in `bans`. Members of sets stay, and at no moment do packets of a banned client pass.
         """
         bans = sorted(bans)
         lines = [f"add table inet {self.table}", f"flush table inet {self.table}"]
@@ -90,7 +88,7 @@ class Look:
                 for match in self._matches(port_field):
                     yield f"{hook} {match} jump {direction}"
         if self.action == "reject":
-            # Our own refusals are packets to a member, and pass the hook output like any other.
+            # What we reject with is a packet to a member, and passes the hook output too.
             yield "to_member tcp flags & rst == rst return"
             yield "to_member icmp type destination-unreachable return"
             yield "to_member icmpv6 type destination-unreachable return"
@@ -119,29 +117,29 @@ def _masked(family: int, length: int, address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What stands in the kernel, of everything that matters to us."""
+    """The table as it is in the kernel: all of it that we need."""
 
-    table: tuple[int, int] = (0, 0)  #: handle and flags; the handle 0 when there is no table
+    table: tuple[int, int] = (0, 0)  #: handle and flags; handle 0 when there is no table
     chains: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  #: by name: handle, hook, policy, type
     rules: dict[str, tuple[int, ...]] = field(default_factory=dict)  #: by chain: the handles in order
-    contents: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  #: by chain: what the rules say, in raw
+    contents: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  #: by chain: the bytes of the rules
     bans: frozenset[tuple[int, int]] = frozenset()  #: families and lengths of the sets that are as they should be
-    misshapen: frozenset[str] = frozenset()  #: sets with names of ours and another type
+    misshapen: frozenset[str] = frozenset()  #: sets that have a name of ours, but another type
 
 
 def read(table: str) -> Standing:
-    """What stands now, all of it at one instant. FirewallError when the kernel does not let us look."""
+    """The table at one moment. FirewallError when the kernel refuses to show it."""
     for _ in range(100):
         with nft.NfTables() as kernel:
             before = kernel.generation()
             standing = _read(kernel, table)
             if kernel.generation() == before:
                 return standing
-    raise FirewallError("nftables: another program changes the ruleset without pause; stop it")
+    raise FirewallError("nftables: another program changes the ruleset all the time; stop it")
 
 
 def tables_with_rules() -> set[str]:
-    """Family and name of each table that has rules, ours among them. FirewallError when looking is not allowed."""
+    """Family and name of each table that has rules, ours too. FirewallError without permission to look."""
     with nft.NfTables() as kernel:
         return {
             f"{name} {_text(nl.attributes(body)[nft.TABLE])}"
@@ -178,7 +176,7 @@ def _read(kernel: nft.NfTables, table: str) -> Standing:
                 flags = _int(told_set.get(_SET_FLAGS, b""))
                 shapes[about_set] = (flags, _int(told_set[_SET_KEY_LENGTH])) == (TIMEOUT_FLAG, KEY_BYTES[about_set[0]])
     except nl.RefusedError:
-        return Standing()  # the table went away meanwhile, and the generation tells
+        return Standing()  # the table was deleted meanwhile; the generation has changed, so `read` tries again
     good = frozenset(each for each, shape in shapes.items() if shape)
     bad = frozenset(set_name(*each) for each, shape in shapes.items() if not shape)
     return Standing(handles[0], chains, rules, contents, good, bad)

@@ -1,10 +1,10 @@
-"""The bans in the kernel as elements of nf_tables sets, one set for each prefix length, and the marker of the ledger.
+"""The bans in the kernel as elements of nf_tables sets, one for each prefix length, and the marker with the epoch.
 
-An interval set would hold all lengths, but refuses a network that another one contains, and nft reads all of it before
-each change (0.7 s at 100,000 members). Sets by length are hash tables: a change costs the same at any size, and no
-member has to agree with any other. They have no size of their own; the kernel lets them grow, and the limit is ours.
+An interval set would hold all lengths, but it refuses a network inside another one, and nft reads all of it before each
+change (0.7 s at 100,000 members). Sets by length are hash tables: a change takes the same time at any size, and members
+do not depend on each other. The kernel lets them grow without limit; the limit is in this file.
 
-What proves a change: it is one transaction, which the kernel acknowledges when all of it is in force.
+A change is one transaction. The kernel acknowledges it when all of it is in force, and that proves the change.
 """
 
 from __future__ import annotations
@@ -29,22 +29,24 @@ from enforcer.reconcile import LONGEST_TIMEOUT_MS
 from shared.addresses import Network, is_ipv6
 from shared.errors import FirewallError
 
-#: Networks in one transaction at most: what is sent for them takes a few times 10 MB of the kernel's memory.
+#: The most networks in one transaction. The message for them takes a few times 10 MB of the kernel's memory.
 _TRANSACTION = 250_000
 
-#: Elements in one message at most: a nest's length has 16 bits, and an IPv6 element takes 44 bytes.
+#: The most elements in one message: the length of a nest has 16 bits, and an IPv6 element has 44 bytes.
 _MESSAGE = 1_000
 
-#: Counting a set by reading it may take one part in so many of our time (kernels before 6.16 do not tell a count).
+#: Kernels before 6.16 do not say how many members a set has, so we read and count them, and then wait so many times as
+#: long as that took.
 _COUNTING = 50
 
-#: How often a set that changes is read at most; a set that takes longer than this to read is read once, s.
+#: The most times that a set is read again because it changed; a set that takes longer to read than this, s, is read
+#: once.
 _PASSES, _LONG_S = 5, 2.0
 
-#: What the kernel says when a member is there, is not there, or the tables changed while it looked.
+#: The kernel's errors when a member exists, does not exist, or the tables changed while it read them.
 _TRANSIENT = (errno.EEXIST, errno.ENOENT, errno.EAGAIN, errno.EINTR)
 
-#: What a kernel set needs to be one of ours: NFT_SET_TIMEOUT and nothing else.
+#: The flags of our sets: NFT_SET_TIMEOUT and no other.
 TIMEOUT_FLAG = 0x10
 
 _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LENGTH, _SET_ID, _SET_COUNT = 2, 3, 4, 5, 10, 20
@@ -55,13 +57,13 @@ _MARKER = "ledger_"
 
 
 class NftSets:
-    """The sets of one table. Changes are for one thread at a time.
+    """The sets of one table. One thread at a time may change them.
 
     Every method raises FirewallError with the kernel's reason and a remedy.
     """
 
     def __init__(self, table: str, needed: Iterable[tuple[int, int]], limit: int) -> None:
-        """`needed` are the families and lengths without which the table is not whole; `limit` networks per family."""
+        """`needed`: the families and lengths that must have a set; `limit`: the most networks of each family."""
         self._table = nl.text(nft.TABLE, table)
         self._needed = [set_name(*each) for each in needed]
         self._limit = limit
@@ -71,11 +73,11 @@ class NftSets:
 
     @property
     def port(self) -> int:
-        """The netlink port that changes come from."""
+        """The netlink port of the socket that makes changes."""
         return self._kernel().port
 
     def standing(self) -> dict[str, dict[int, bytes]]:
-        """The sets of bans and the markers that stand, by name, with their attributes; empty without the table."""
+        """The sets of bans and the markers in the kernel, by name, with their attributes; empty without the table."""
         found = {}
         try:
             with nft.NfTables() as kernel:
@@ -92,10 +94,10 @@ class NftSets:
     def members(self) -> Iterator[tuple[Network, int]]:
         """Every network with its milliseconds left, as it is read; one without a timeout has LONGEST_TIMEOUT_MS.
 
-        The kernel goes on, after each datagram, by how many members it has told: when one of those goes away
-        meanwhile, another is never told. While it moves members to a larger table, as it does for a while after a bulk,
-        it tells some twice and others never. So a set that changed, or told one twice, is read again, and what was told
-        is told once more.
+        After each datagram the kernel continues at the number of members that it has listed. If one of those is removed
+        meanwhile, another one is never listed. While the kernel moves members to a larger hash table, for a while after
+        a large change, it lists some twice and others never. So a set that changed, or listed a member twice, is read
+        again, and this yields its members again.
         """
         for name in self._whole():
             about = family_and_length(name)
@@ -112,20 +114,20 @@ class NftSets:
                         break
 
     def capacity(self) -> Capacity:
-        """How many networks there are, and how near the fuller family is to the limit."""
+        """How many networks there are, and how full the fuller family is."""
         counts = self.counts()
         fullest = max(counts, key=counts.__getitem__)
         fill = 100 * counts[fullest] // self._limit
         alarm = ""
         if fill >= CROWDED:
             alarm = (
-                f"{counts[fullest]} IPv{fullest} bans are {fill} % of what there may be;"
+                f"{counts[fullest]} IPv{fullest} bans are {fill} % of the {self._limit} that are allowed;"
                 " raise enforcer.maxelem_limit, or unban what need not be banned"
             )
         return Capacity(bans=sum(counts.values()), size=self._limit, fill=fill, alarm=alarm)
 
     def counts(self) -> dict[int, int]:
-        """How many networks each family has, a second or so behind where the kernel has to be asked at length."""
+        """How many networks each family has; about a second old where the members have to be read and counted."""
         standing = {family_and_length(name): told for name, told in self._whole().items()}
         counts = {4: 0, 6: 0}
         unknown = []
@@ -145,9 +147,9 @@ class NftSets:
         return dict(self._counted)
 
     def change(self, add: Mapping[Network, int], remove: Iterable[Network]) -> int:
-        """Put networks in for so many milliseconds, take networks out; returns how many did not fit.
+        """Add networks, each with its milliseconds left, and remove networks; returns how many did not fit.
 
-        What has less than a second to live is taken out. The set of every network's length must stand.
+        A network with less than a second left is removed. The set for the length of every network must exist.
         """
         put = {checked(n): min(left_ms, LONGEST_TIMEOUT_MS) for n, left_ms in add.items() if left_ms >= 1_000}
         out = {checked(n) for n in (*remove, *add) if n not in put}
@@ -186,14 +188,14 @@ class NftSets:
         return self._changes
 
     def _state(self, name: str) -> tuple[int, bytes]:
-        """What is another when a set has changed, as far as the kernel tells cheaply."""
+        """A value that is different after a change of the set; the kernel has cheap signs for most changes only."""
         with nft.NfTables() as kernel:
             return kernel.generation(), self.standing().get(name, {}).get(_SET_COUNT, b"")
 
     def _whole(self) -> dict[str, dict[int, bytes]]:
         standing = self.standing()
         if missing := [name for name in self._needed if name not in standing]:
-            raise FirewallError(f"nftables set {missing[0]} does not exist; the next install makes it")
+            raise FirewallError(f"nftables set {missing[0]} does not exist; the enforcer makes it at its next check")
         return standing
 
     def _members_of(self, name: str, family: int, length: int) -> Iterator[tuple[Network, int]]:
@@ -203,7 +205,7 @@ class NftSets:
                     yield network_of(key, family, length), left_ms
 
     def _leave_out(self, put: dict[Network, int]) -> int:
-        """Take out of `put` what does not fit below the limit: of new networks those that end first."""
+        """Remove from `put` what does not fit below the limit: the new networks that end first."""
         left_out = 0
         counts = self.counts() if put else {}
         for family, counted in counts.items():
@@ -220,11 +222,12 @@ class NftSets:
         return left_out
 
     def _commit(self, elements: list[tuple[Network, int]]) -> None:
-        """One transaction. A timeout of 0 takes the network out.
+        """One transaction. A timeout of 0 removes the network.
 
-        Nearly always what is put in is new and what is taken out is there. If not, the kernel refuses all of it, and
-        then each is added, deleted, and added again, because kernels before 6.12 do not change a member's timeout, and
-        what is absent cannot be deleted. That way takes 16 ms, for a grace period of RCU, and the first 0.1 ms.
+        Nearly always, networks to add are new and networks to remove are in the set: that takes 0.1 ms. If not, the
+        kernel refuses all of it. Then each network is added, deleted, and added again, because kernels before 6.12 do
+        not change the timeout of a member, and a network that is not in the set cannot be deleted. That takes 16 ms,
+        because the kernel waits for a grace period of RCU.
         """
         all_of: dict[str, list[bytes]] = {}
         put_in: dict[str, list[bytes]] = {}

@@ -1,4 +1,4 @@
-"""Listening to the kernel for changes that others make to our table. Looks at nothing else and mends nothing."""
+"""Listens to the kernel for changes that other programs make to our table. Reads no rules and repairs nothing."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from enforcer.firewall.nftables.backend import NftablesFirewall
 from shared.errors import FirewallError
 from shared.logs import Sparingly
 
-#: After a change by others we are deaf for so long, and after any other for so long, s: whoever changes how much, we
-#: hardly work, and a check of ours is asked for once a second at most.
+#: The pause before messages are read again: after a change by another program, and after any other message, s. So a
+#: program that edits the firewall all the time costs little CPU, and asks for one check a second at most.
 REST_S, PAUSE_S = 1.0, 0.25
 
-#: What waits for us, bytes: 8 MiB hold what 50,000 new bans at once make the kernel say.
+#: The socket's receive buffer, bytes: 8 MiB hold the kernel's messages about 50,000 new bans at once.
 BUFFER = 8 << 20
 
-#: How often to look whether to end, s.
+#: How often to check whether the thread has to end, s.
 _LOOK_S = 0.5
 
 _log = logging.getLogger("pinban.enforcer")
 
 
 class NftWatch(threading.Thread):
-    """Calls `touched` at once, or a second after the last time, when somebody else changed the firewall's table.
+    """Calls `touched` when another program changed the firewall's table: at once, or a second after the last call.
 
-    Also when more was said than could be kept: a change of others may have been among it. Changes of rules that we
-    make ourselves are not told from those of others; a check after them finds nothing to do.
+    Also when the receive buffer overflowed, because one of the lost messages may have been about such a change. It
+    cannot tell our own changes of rules from those of other programs; the check after them finds nothing to do.
     """
 
     def __init__(self, firewall: NftablesFirewall, touched: Callable[[], None]) -> None:
-        """Listens from now on, in the network namespace of the caller; FirewallError when that is not allowed."""
+        """Listens from now on, in the network namespace of the caller; FirewallError without permission."""
         super().__init__(name="nft-watch", daemon=True)
         self._firewall = firewall
         self._table = firewall.table.encode() + b"\0"
@@ -50,23 +50,25 @@ class NftWatch(threading.Thread):
         self._stopping.set()
 
     def close(self) -> None:
-        """Let go of the socket; `run` does it by itself."""
+        """Close the socket. Only a watch that never ran needs this; `run` closes it at its end."""
         self._socket.close()
 
     def run(self) -> None:
-        """Listen until told to stop; after an error listen again, and have made good what was not heard."""
+        """Listen until told to stop. After an error listen again, and ask for a check: messages may have been lost."""
         while not self._stopping.is_set():
             try:
                 self._listen()
             except FirewallError as error:
-                self._sparingly.warning("listen", "does not hear of changes by others: %s; trying again", error)
+                self._sparingly.warning(
+                    "listen", "cannot listen for changes by other programs: %s; trying again", error
+                )
             except Exception:  # noqa: BLE001  one bug must not end the watch
-                _log.exception("does not hear of changes by others after an error of ours; trying again")
+                _log.exception("cannot listen for changes by other programs: a bug in pinban; trying again")
             self._socket.close()
             self._stopping.wait(REST_S)
 
     def touched_by_others(self) -> bool:
-        """Whether one of the messages that have come by now is about a change of others to our table."""
+        """Read the messages that have come; whether one of them is about a change of our table by another program."""
         found = False
         try:
             while True:
@@ -77,12 +79,12 @@ class NftWatch(threading.Thread):
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            return True  # the kernel had more to say than fitted
+            return True  # the receive buffer overflowed
 
     def _listen(self) -> None:
         if self._socket.fileno() < 0:
             self._socket = nft.listener(BUFFER)
-            self._touched()  # of what others changed meanwhile we did not hear
+            self._touched()  # there were no messages about changes while the socket was closed
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         while not self._stopping.is_set():

@@ -16,12 +16,12 @@ from enforcer.probes import Probes
 from shared.settings.schema import Redis, Settings
 from tests.lab.process import PATIENCE_S, wait_until
 
-#: As many times as long as a check took no other may come.
+#: After a check, no other may come for this many times as long as it took.
 REST = 5
 
 
 class Disturbed(Agent):
-    """Somebody edits its firewall without pause, and each check of it takes a while."""
+    """Another program edits its firewall all the time, and each check takes 0.1 s."""
 
     def __init__(self) -> None:
         super().__init__(DryRunFirewall(), lambda _: "")
@@ -37,7 +37,7 @@ class Disturbed(Agent):
 
 
 def test_slow_checks_are_followed_by_a_rest_that_grows_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever edits the firewall all the time does not keep the enforcer busy all the time. Redis is not there."""
+    """Another program that edits the firewall all the time does not keep the enforcer busy. There is no Redis."""
     monkeypatch.setattr("enforcer.maintenance._EVERY_S", 0.01)
     settings = msgspec.structs.replace(Settings(), redis=Redis(url="unix:///nowhere/redis.sock"))
     agent = Disturbed()

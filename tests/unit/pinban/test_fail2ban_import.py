@@ -1,4 +1,4 @@
-"""fail2ban's jails become rules of ours, and nothing of them is lost without a word."""
+"""fail2ban's jails become rules of pinban, and a note names each thing that is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting old failures anew: every number of an outcome against one that is counted the slow way."""
+"""Counting failures in old logs: every number is compared with one that is counted in a slow, simple way."""
 
 from __future__ import annotations
 

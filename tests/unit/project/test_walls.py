@@ -109,7 +109,7 @@ def test_no_side_imports_another_side_than_it_may(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files(), ids=name_of)
 def test_nobody_imports_the_inside_of_a_package(path: Path) -> None:
-    """What a sub-package is for stands in its __init__; the files beside that are its own affair."""
+    """The __init__ of a sub-package names what others may use; they do not import its other files."""
     inside = {each.module: walls_around(each.module, dotted(path)) for each in imports(path) if is_module(each.module)}
     assert {module: package for module, package in inside.items() if package} == {}
 
@@ -142,7 +142,7 @@ def test_a_script_lies_beside_its_only_caller(script: Path) -> None:
 
 @pytest.mark.parametrize("path", files(), ids=name_of)
 def test_only_the_store_speaks_redis_py(path: Path) -> None:
-    """An adapter raises our errors only: elsewhere a RedisError would be nobody's to catch. The embedded store's start
+    """An adapter raises our errors only, because no other code catches a RedisError. The embedded store's start
     waits for a server that is not yet one."""
     if not name_of(path).startswith(("shared/store/", "pinban/local/")):
         assert "redis" not in {each.module.partition(".")[0] for each in imports(path)}

@@ -1,6 +1,6 @@
-"""No line costs more than its length: whoever writes the lines must not be able to stop the receiver.
+"""The time for a line grows with its length only: a client that writes lines must not be able to stop the receiver.
 
-`make bench-classify` tells what the longest of these cost.
+`make bench-classify` measures the longest of these.
 """
 
 from __future__ import annotations

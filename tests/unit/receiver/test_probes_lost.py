@@ -1,4 +1,4 @@
-"""When a log counts as cut, as lossy, or as nobody's business: by numbers, not by clocks."""
+"""When a log path counts as cut, as lossy, or as fine: by numbers, not by clocks."""
 
 from __future__ import annotations
 

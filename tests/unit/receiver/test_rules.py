@@ -130,8 +130,8 @@ def test_the_environment_sets_rules_over_the_file(tmp_path: Path) -> None:
         ("[rules.door]\nfailregex = '  '", ["rules.door", "give it one"]),
         ("[rules.Door]\nfailregex = '<HOST>'", ["rules.Door", "16 lower-case letters"]),
         (f"[rules.{'d' * 17}]\nfailregex = '<HOST>'", ["16 lower-case letters"]),
-        ('[rules."a.long"]\nfailregex = "<HOST>"', ["no name of a rule"]),
-        ('[rules."a b"]\nfailregex = "<HOST>"', ["no name of a rule"]),
+        ('[rules."a.long"]\nfailregex = "<HOST>"', ["not a rule's name"]),
+        ('[rules."a b"]\nfailregex = "<HOST>"', ["not a rule's name"]),
         ("[rules.pin]\nfailregex = '<HOST>'", ["rules.pin.failregex", "built-in"]),
         ("[rules.pin]\nprefregex = 'x'", ["rules.pin", "built-in"]),
         ("[rules.pin]\nmaxrety = 3", ["rules.pin.maxrety", "did you mean rules.pin.maxretry?"]),
@@ -332,7 +332,7 @@ def test_only_wrong_pins_have_a_lower_limit_in_a_hot_room(name: str) -> None:
 
 @pytest.mark.parametrize("alias", ["a{b}", "two words", "x" * 200, "tab\t", "\N{PILE OF POO}" * 200])
 def test_a_rooms_evidence_and_its_key_are_one_word(alias: str) -> None:
-    """Else it would be hot under one name, and its failures be told under another."""
+    """Else the room would be hot under one name, and its failures would be listed under another."""
     kept = unpack(pack(Failure(A, "pin", "i", "rp1", alias, 0)))
     assert kept.evidence.split(" ") == ["rp1", kept.alias]
     assert room_name(kept.alias) == kept.alias

@@ -229,7 +229,7 @@ def test_a_length_of_time_may_be_the_least_and_the_greatest(tmp_path: Path, leas
         ("listen = []", "listen: there is no such setting; did you mean receiver.listen?"),
         ("[redis.url]\nhost = 1", "redis.url"),
         ('"a\\nb" = 1', "a\\nb: there is no such setting"),
-        ('[rules."a\\u2028b"]', "rules.a\\u2028b is no name of a rule"),
+        ('[rules."a\\u2028b"]', "rules.a\\u2028b is not a rule's name"),
     ],
 )
 def test_an_unknown_key_suggests_the_one_that_was_meant(tmp_path: Path, text: str, remedy: str) -> None:
@@ -280,7 +280,7 @@ def test_variables_that_are_no_settings_are_left_alone(tmp_path: Path) -> None:
 )
 def test_a_variable_that_means_two_settings_is_refused(tmp_path: Path, variable: str, meanings: str) -> None:
     path = written(tmp_path, OWN_RULES)
-    assert complaint(path, {variable: "7"}) == f"{variable}: means {meanings}; set it in the file instead"
+    assert complaint(path, {variable: "7"}) == f"{variable}: it means {meanings}; set them in the file instead"
     assert load(path, {"PINBAN_RULES_PIN_MAXRETRY": "7"}).rules["pin"].maxretry == 7
 
 
