@@ -8,17 +8,21 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local network, bantime, rule = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local untilms = now + bantime
+local function strikes_held() -- 0 where a person wrote something else
+  local held = redis.pcall('GET', KEYS[3])
+  return tonumber(type(held) == 'string' and held) or 0
+end
 local standing = tonumber(redis.call('ZSCORE', KEYS[1], network) or 0)
 if standing > now and (ARGV[9] ~= 'lengthen' or standing >= untilms) then
-  return {0, standing, tonumber(redis.call('GET', KEYS[3]) or 0)}
+  return {0, standing, strikes_held()}
 end
 local simulate = ARGV[9] == 'simulate'
 redis.call('DEL', KEYS[2]) -- first: a full Redis grants this, and after a script's first write every other
 if standing <= now and not simulate then
-  redis.call('INCR', KEYS[3])
+  if type(redis.pcall('INCR', KEYS[3])) == 'table' then redis.call('SET', KEYS[3], 1) end -- it held no number
   redis.call('PEXPIRE', KEYS[3], bantime + ARGV[8])
 end
-local strikes = tonumber(redis.call('GET', KEYS[3]) or 0)
+local strikes = strikes_held()
 redis.call('ZADD', KEYS[1], untilms, network)
 redis.call('HSET', KEYS[2], 'rule', rule, 'since', now, 'until', untilms, 'strikes', strikes, 'evidence', ARGV[4], 'by', ARGV[5])
 redis.call('PEXPIREAT', KEYS[2], untilms)

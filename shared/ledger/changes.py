@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.addresses import Network, NetworkSet
+from shared.errors import BadDataError
 from shared.ledger.allow import read_allow
 from shared.store import Store
 
@@ -70,7 +71,10 @@ class Ledger:
 
     def strikes(self, network: Network) -> int:
         """How often the network was banned before, as far as that is remembered; 0 when the key holds no number."""
-        held = self._store.call("GET", self._keys.strikes(network)) or b"0"
+        try:
+            held = self._store.call("GET", self._keys.strikes(network)) or b"0"
+        except BadDataError:
+            return 0
         return int(held) if held.isdigit() and len(held) < 10 else 0
 
     def unban(self, network: Network, why: str, by: str) -> bool:

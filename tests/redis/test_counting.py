@@ -25,6 +25,7 @@ from tests.lab.process import PATIENCE_S, wait_until
 from tests.lab.redis_server import RedisServer
 from tests.parts import parts_of
 from tests.redis.conftest import KEYS
+from tests.redis.counting import with_rules
 
 A, B = Network("203.0.113.7"), Network("203.0.113.8")
 
@@ -309,6 +310,26 @@ def test_what_cannot_be_counted_in_time_stays_for_another_worker(
     counter.finish(within_s=0.2)
     assert not counter.is_alive()
     assert spool.totals()["queued"] == 3
+
+
+@pytest.mark.parametrize("held", ["a word", "a list"])
+@pytest.mark.parametrize(
+    "rule", [{}, {"bantime_increment": True}, {"simulate": True}], ids=["plain", "growing", "simulated"]
+)
+def test_strikes_that_are_no_number_keep_nobody_from_being_banned(
+    settings: Settings, spool: Spool, client: redis.Redis, held: str, rule: dict[str, Any]
+) -> None:
+    if held == "a word":
+        client.set(KEYS.strikes(A), "x")
+    else:
+        client.rpush(KEYS.strikes(A), "x")
+    take_in(spool.slots[0], [*failures(0, 5), *failures(10, 5, B)])
+    with counting(with_rules(settings, pin=rule), spool):
+        wait_until(lambda: settled(spool), "all are counted")
+    where = KEYS.simulated if "simulate" in rule else KEYS.bans
+    assert set(client.zrange(where, 0, -1)) == {A.encode(), B.encode()}
+    if "simulate" not in rule:
+        assert client.get(KEYS.strikes(A)) == b"1"
 
 
 def test_a_counter_key_of_another_type_is_told_and_replaced_and_hides_nobody(
