@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 import time
+import traceback
 
 from enforcer.agent import Agent
 from enforcer.snapshot import read_snapshot
@@ -70,7 +71,8 @@ class Follower(threading.Thread):
                 self._mend(error)
             except Exception:  # noqa: BLE001  whatever it was, a snapshot repairs it
                 self.trouble = "a bug in pinban; see the enforcer's log"
-                _log.exception("starts again with a snapshot after a bug in pinban")
+                self._sparingly.say(logging.ERROR, "bug", "starts again with a snapshot after a bug in pinban: %s",
+                                    traceback.format_exc().rstrip())  # fmt: skip
             self._rest_s = random.uniform(0.1, min(max(2 * self._rest_s, 0.4), _LONGEST_REST_S))  # noqa: S311
             self._stopping.wait(self._rest_s)
 

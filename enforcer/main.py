@@ -35,7 +35,7 @@ from shared.errors import PinbanError
 from shared.exempt import Exemptions, names_of
 from shared.host import CAP_NET_ADMIN, CAP_NET_RAW, keep_only
 from shared.settings import Settings, load
-from shared.store import check_secrets
+from shared.store import check_redis
 
 #: A thread that began no new turn for this long is stuck, s; waiting for the lock of the tables takes up to 40 s.
 STUCK_S = 90.0
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.disarm:
             disarm(settings, choice.backend)
             return 0
-        check_secrets(settings)
+        check_redis(settings)
         _log.info("backend %s: %s", choice.backend, choice.why)
         return run(settings, open_firewall(settings, choice.backend), choice.why, options.alive)
     except PinbanError as error:

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,10 +83,12 @@ class Maintenance(threading.Thread):
                 self._report()
             except FirewallError as error:
                 self._sparingly.warning("firewall", "%s", error)
-            except StoreError:
-                pass  # the follower logs it
+            except StoreError as error:
+                if not self._follower.trouble:  # else the follower logs it
+                    self._sparingly.warning("store", "cannot tell how this node is: %s", error)
             except Exception:  # noqa: BLE001  one bug must not end this thread
-                _log.exception("maintenance failed: a bug in pinban")
+                self._sparingly.say(logging.ERROR, "bug", "maintenance failed: a bug in pinban: %s",
+                                    traceback.format_exc().rstrip())  # fmt: skip
             self._stopping.wait(_EVERY_S)
 
     def _look(self) -> tuple[Capacity, str]:

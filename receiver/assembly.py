@@ -59,7 +59,8 @@ def assemble(inherited: Inherited) -> Parts:
     exempt = Exemptions(settings, names)
     beside = connect(settings, f"maintenance-{node}", HASTY_S)
     probes = Probes(beside, node)
-    counter = Counter(settings, inherited.spool, connect(settings, f"receiver-{node}", HASTY_S))
+    troubles = {"counting": ""}  # what goes wrong now; maintenance tells it, and adds what it finds itself
+    counter = Counter(settings, inherited.spool, connect(settings, f"receiver-{node}", HASTY_S), troubles)
     sorter = Sorter(settings, inherited.rulebook, exempt, probes.note)
     return Parts(
         names,
@@ -71,6 +72,7 @@ def assemble(inherited: Inherited) -> Parts:
             inherited,
             Learn(exempt.learn, counter.learn_hot),
             Watch(beside, node, probes, inherited.spool),
+            troubles,
         ),
         Mailer(connect(settings, f"mailer-{node}", HASTY_S), settings.mail, node) if settings.mail.to else None,
     )

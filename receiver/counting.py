@@ -10,13 +10,16 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 
 from receiver.failures import Counted, Failure, unpack
 from receiver.spool import Slot, Spool
 from receiver.store import Counters, Doubt, Rooms, expired
 from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
+from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.errors import StoreError
+from shared.errors import BadDataError, StoreError
 from shared.host import be_quick
 from shared.ledger import Ledger, NewBan
 from shared.logs import Sparingly
@@ -35,8 +38,10 @@ _log = logging.getLogger("pinban.receiver")
 class Counter(threading.Thread):
     """Counts the failures in the slots that it is given; `more` wakes it."""
 
-    def __init__(self, settings: Settings, spool: Spool, store: Store) -> None:
+    def __init__(self, settings: Settings, spool: Spool, store: Store, troubles: MutableMapping[str, str]) -> None:
+        """`troubles` is told under "counting" why nothing is counted or somebody not banned, as long as that lasts."""
         super().__init__(name="counter", daemon=True)
+        self._troubles = troubles
         self._node = settings.receiver.node
         self._rules = settings.rules
         self._limits = settings.rooms
@@ -53,6 +58,7 @@ class Counter(threading.Thread):
         self._own: Slot | None = None
         self._unnoted: list[Failure] = []  #: to be noted for their rooms, once no failure waits
         self._bans = 0  #: made since the last batch was settled
+        self._odd = ""  #: what a key of ours held that it should not, in the batch under way
         self._rest_s = 0.0
         self._sparingly = Sparingly(_log, burst=20)
         self._seldom = Sparingly(_log, every_s=5.0)
@@ -131,8 +137,11 @@ class Counter(threading.Thread):
         due = [failure for failure, too_late in zip(failures, late, strict=True) if not too_late]
         try:
             if due:
+                self._odd = ""
                 self._count(due, now_ms)
+                self._troubles["counting"] = self._odd
         except StoreError as error:
+            self._troubles["counting"] = str(error)
             self._rest_s = random.uniform(0, min(max(2 * self._rest_s, 0.1), _LONGEST_REST_S))  # noqa: S311
             self._seldom.warning("store", "%s; %d failures wait", error, slot.waiting)
             slot.settle(head, (), self._told_bans())
@@ -151,10 +160,12 @@ class Counter(threading.Thread):
         hot = self.rooms.hot
         counted = self._counters.count(failures, now_ms, hot)
         for each in counted:
-            self._judge(each, hot)
+            with self._not_stopped_by(each.network):
+                self._judge(each, hot)
         for joined in records:
             if joined.joined:
-                self._counters.forgive(joined, self._limits.forgive_on_join)
+                with self._not_stopped_by(joined.network):
+                    self._counters.forgive(joined, self._limits.forgive_on_join)
         self._unnoted += failures
         for each in counted:  # after the bans, which must not wait for the log
             if not each.rule.endswith(LONG):
@@ -164,6 +175,15 @@ class Counter(threading.Thread):
                     logging.INFO, "failure", "failure %s: rule %s, %d of %d in %s%s",
                     each.network, each.rule, each.count, rule.maxretry, rule.findtime, rooms,
                 )  # fmt: skip
+
+    @contextmanager
+    def _not_stopped_by(self, network: Network) -> Iterator[None]:
+        """What a person wrote into a key of ours about one address must not keep the others from being counted."""
+        try:
+            yield
+        except BadDataError as error:
+            self._odd = f"{network}: {error}"
+            self._sparingly.say(logging.ERROR, "data", "cannot judge %s: %s", network, error)
 
     def _note_rooms(self) -> None:
         if not self._unnoted:
@@ -189,7 +209,11 @@ class Counter(threading.Thread):
         if self._ledger.is_allowed(counted.network):
             return Circumstances(allowed=True)
         strikes = self._ledger.strikes(counted.network) if rule.bantime_increment else 0
-        doubted = not rule.simulate and self._doubt.trips(counted.network, senders(counted))
+        try:
+            doubted = not rule.simulate and self._doubt.trips(counted.network, senders(counted))
+        except BadDataError as error:  # it must not protect a guesser
+            doubted, self._odd = False, str(error)
+            self._sparingly.say(logging.ERROR, "doubt", "cannot tell whether a sender is doubted: %s", error)
         return Circumstances(strikes=strikes, doubted=doubted)
 
     def _ban(self, verdict: Verdict) -> None:

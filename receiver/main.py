@@ -18,7 +18,7 @@ from shared import logs
 from shared.errors import SettingsError
 from shared.host import keep_only
 from shared.settings import Settings, load
-from shared.store import check_secrets
+from shared.store import check_redis
 
 #: Threads that answer HTTP in each worker; a slow client occupies one for as long as it likes.
 _HTTP_THREADS = 4
@@ -68,10 +68,9 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
         before = self.inherited.settings
         try:
             after = load(self._path)
-            check_secrets(after)
+            check_redis(after)
             rulebook = Rulebook(after)
-            if after.receiver.http != before.receiver.http:
-                check_free(after.receiver.http)
+            _check_http(before.receiver.http, after.receiver.http)
         except SettingsError as error:
             _log.error("%s; the settings stay as they were", error)
             return
@@ -84,6 +83,17 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
         _log.info("settings reloaded")
 
 
+def _check_http(before: str, after: str) -> None:
+    """SettingsError when gunicorn could not listen there after a reload: it would end after some seconds of trying."""
+    if before == after:
+        return
+    if before.rpartition(":")[2] == after.rpartition(":")[2]:
+        raise SettingsError(
+            f"receiver.http = {after!r}: another address on the same port takes a restart, not a reload"
+        )
+    check_free(after)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the receiver until SIGTERM. SIGHUP reloads the settings and loses nothing."""
     parser = argparse.ArgumentParser(prog="pinban-receiver", description="Count failed PIN entries from nginx's log.")
@@ -92,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     logs.setup()
     try:
         settings = load(options.config)
-        check_secrets(settings)
+        check_redis(settings)
         inherited = open_inherited(settings)
         keep_only(())  # the sockets are ours already
         check_free(settings.receiver.http)  # now, because gunicorn will bind it without rights of root too

@@ -45,7 +45,10 @@ class Learn:
 class Maintenance(threading.Thread):
     """Runs until told to stop."""
 
-    def __init__(self, store: Store, inherited: Inherited, learn: Learn, watch: Watch) -> None:
+    def __init__(
+        self, store: Store, inherited: Inherited, learn: Learn, watch: Watch, troubles: dict[str, str]
+    ) -> None:
+        """`troubles`, by task, stand in the node's hash as long as they last; other threads write theirs there."""
         super().__init__(name="maintenance", daemon=True)
         self._store = store
         self._node = inherited.settings.receiver.node
@@ -59,7 +62,8 @@ class Maintenance(threading.Thread):
         self._sparingly = Sparingly(_log, every_s=5.0)
         self._drops = 0
         self._look_at = 0.0
-        self._troubles: dict[str, str] = {REPORT: "Redis has not answered yet"}  #: by task, as long as it lasts
+        self._troubles = troubles
+        self._troubles[REPORT] = "Redis has not answered yet"
 
     @property
     def not_ready(self) -> str:
@@ -111,7 +115,7 @@ class Maintenance(threading.Thread):
             "kind": "receiver",
             "version": version("pinban"),
             "drops": kernel_drops(self._sockets),
-            "trouble": "; ".join(f"{name}: {text}" for name, text in self._troubles.items() if name != REPORT),
+            "trouble": "; ".join(f"{name}: {text}" for name, text in self._troubles.items() if text and name != REPORT),
             **totals,
         }
         if not self._writer.write(facts):
@@ -143,8 +147,8 @@ class Maintenance(threading.Thread):
         now = time.monotonic()
         if now < self._look_at:
             return
-        self._look_at = now + _LOOK_EVERY_S
         for loss in losses(read_memory(self._store)):
             _log.error("%s", loss)
         if self._spool.leads():
             index_nodes(self._store)
+        self._look_at = now + _LOOK_EVERY_S

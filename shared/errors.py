@@ -30,7 +30,7 @@ class ForbiddenError(StoreError):
 
 
 class BadDataError(StoreError):
-    """A key of ours has another type than pinban writes."""
+    """A key of ours holds something else than pinban writes."""
 
 
 class ForgottenError(StoreError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shared.clock import RedisClock
 from shared.clock_steps import Steps
 from shared.errors import StoreError
-from shared.store import Store, milliseconds, number, text_of
+from shared.store import Command, Store, milliseconds, number, text_of
 
 #: A node that was silent for longer is not alive, ms. They write every second or two.
 ALIVE_MS = 7_000
@@ -108,17 +108,21 @@ def read_nodes(store: Store) -> list[Node]:
 
 def index_nodes(store: Store) -> None:
     """Make the index list the nodes that Redis holds: for one worker, once a minute. StoreError when Redis fails."""
-    held = _searched(store)
-    indexed = {text_of(name) for name in store.call("SRANDMEMBER", store.keys.nodes, MOST_NODES)}
-    changes = [("SADD", store.keys.nodes, name) for name in held - indexed]
-    changes += [("SREM", store.keys.nodes, name) for name in indexed - held]
+    key = store.keys.nodes
+    [indexed] = store.each([("SRANDMEMBER", key, MOST_NODES + 1)])
+    held = {name.encode() for name in _searched(store)}
+    if isinstance(indexed, StoreError) or len(indexed) > MOST_NODES:  # an enforcer may write it, and may be an enemy's
+        store.call("DEL", key)
+        indexed = []
+    changes: list[Command] = [("SADD", key, name) for name in held.difference(indexed)]
+    changes += [("SREM", key, name) for name in set(indexed) - held]
     store.together(changes)
 
 
 def _names(store: Store) -> list[str]:
-    """The names in the index. Without an index, all keys of Redis are searched for hashes of nodes."""
-    [known] = store.each([("SRANDMEMBER", store.keys.nodes, MOST_NODES)])
-    if isinstance(known, StoreError) or not known:
+    """The names in the index. Where it is missing or too long, all keys of Redis are searched for hashes of nodes."""
+    [known] = store.each([("SRANDMEMBER", store.keys.nodes, MOST_NODES + 1)])
+    if isinstance(known, StoreError) or not 0 < len(known) <= MOST_NODES:
         return sorted(_searched(store))
     return sorted({text_of(name) for name in known})
 

@@ -170,7 +170,12 @@ def _found(tool: str) -> str:
 def _output(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(
-            [_found(command[0]), *command[1:]], capture_output=True, text=True, timeout=_LOOK_S, check=False
+            [_found(command[0]), *command[1:]],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_LOOK_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FirewallError(f"{command[0]} did not finish ({error}); look at the host's load and dmesg") from error

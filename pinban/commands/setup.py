@@ -13,7 +13,7 @@ from pinban.deployment import file_of, hashes_of, users
 from pinban.options import as_json_option
 from pinban.tables import print_json, print_line, printable
 from shared.settings import DEFAULT_FILE, load, secret_of
-from shared.store import check_secrets
+from shared.store import check_redis
 
 _COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 
@@ -29,7 +29,7 @@ def check(config: str | None) -> None:
 
     settings = load(config)
     Rulebook(settings)
-    check_secrets(settings)
+    check_redis(settings)
     secret_of("mail.password_file", settings.mail.password_file)
     names = [name + (" (simulated)" if rule.simulate else "") for name, rule in settings.rules.items() if rule.enabled]
     found = config or (DEFAULT_FILE if os.path.lexists(DEFAULT_FILE) else f"defaults, as there is no {DEFAULT_FILE}")

@@ -28,7 +28,7 @@ from shared.ledger import (
 )
 from shared.nodes import Node, read_nodes
 from shared.settings import Settings
-from shared.store import PATIENT_S, Command, check_secrets, connect, losses, number, read_memory, text_of
+from shared.store import PATIENT_S, Command, check_redis, connect, losses, number, read_memory, text_of
 
 Row = dict[str, Any]
 
@@ -49,7 +49,7 @@ class Operator:
     """One deployment, seen by an operator. Every method raises StoreError when Redis fails."""
 
     def __init__(self, settings: Settings) -> None:
-        check_secrets(settings)
+        check_redis(settings)
         self._settings = settings
         self._store = connect(settings, "operator", PATIENT_S)
         self._keys = self._store.keys

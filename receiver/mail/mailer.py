@@ -53,8 +53,8 @@ class Mailer(threading.Thread):
         while not self._stopping.wait(_EVERY_S):
             try:
                 self.look()
-            except StoreError:
-                pass  # maintenance logs it
+            except StoreError as error:
+                self._sparingly.warning("store", "no mail can be sent: %s", error)
             except (OSError, smtplib.SMTPException, PinbanError) as error:
                 self._sparingly.warning("mail", "mail through %s failed (%s); trying again in %s",
                                         self._mail.server, error, self._mail.every)  # fmt: skip

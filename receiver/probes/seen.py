@@ -95,9 +95,9 @@ class Watch:
         self._probes.flush()
         now = time.monotonic()
         if now >= self._look_at and self._spool.leads():
-            self._look_at = now + _LOOK_EVERY_S
             nodes = read_nodes(self._store)
             self._hear(faults(read_paths(self._store), nodes), {n.name for n in watched(nodes)})
+            self._look_at = now + _LOOK_EVERY_S
 
     def _hear(self, found: Iterable[Fault], rps: Collection[str]) -> None:
         ours = ("", self._receiver)

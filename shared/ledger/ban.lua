@@ -18,6 +18,12 @@ if standing > now and (ARGV[9] ~= 'lengthen' or standing >= untilms) then
 end
 local simulate = ARGV[9] == 'simulate'
 redis.call('DEL', KEYS[2]) -- first: a full Redis grants this, and after a script's first write every other
+-- What may fail on a key that a person overwrote comes before the ban stands: a ban that is not published is enforced by
+-- nobody, and the next failure would find it standing.
+local rev, epoch
+if not simulate then rev, epoch = redis.call('INCR', KEYS[4]), epoch_of(KEYS[5], ARGV[7]) end
+redis.call('XADD', KEYS[6], 'MAXLEN', '~', 10000, '*', 'event', simulate and 'simulated' or 'ban', 'network', network, 'rule', rule,
+  'bantime', ARGV[2], 'until', untilms, 'evidence', ARGV[4], 'by', ARGV[5])
 if standing <= now and not simulate then
   if type(redis.pcall('INCR', KEYS[3])) == 'table' then redis.call('SET', KEYS[3], 1) end -- it held no number
   redis.call('PEXPIRE', KEYS[3], bantime + ARGV[8])
@@ -26,12 +32,9 @@ local strikes = strikes_held()
 redis.call('ZADD', KEYS[1], untilms, network)
 redis.call('HSET', KEYS[2], 'rule', rule, 'since', now, 'until', untilms, 'strikes', strikes, 'evidence', ARGV[4], 'by', ARGV[5])
 redis.call('PEXPIREAT', KEYS[2], untilms)
-redis.call('XADD', KEYS[6], 'MAXLEN', '~', 10000, '*', 'event', simulate and 'simulated' or 'ban', 'network', network, 'rule', rule,
-  'bantime', ARGV[2], 'until', untilms, 'evidence', ARGV[4], 'by', ARGV[5])
 if simulate then
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
   return {1, untilms, strikes}
 end
-local rev = redis.call('INCR', KEYS[4])
-redis.call('PUBLISH', ARGV[6], cmsgpack.pack({'ban/1', epoch_of(KEYS[5], ARGV[7]), rev, network, bantime, rule}))
+redis.call('PUBLISH', ARGV[6], cmsgpack.pack({'ban/1', epoch, rev, network, bantime, rule}))
 return {1, untilms, strikes}

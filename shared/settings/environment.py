@@ -15,7 +15,8 @@ _PREFIX = "PINBAN_"
 
 #: Variables that are not settings and are ignored: compose.yaml uses one for its networks, and the tests have some.
 #: Those of compose.rp.yaml are an error: PINBAN_NODE in an enforcer's environment is meant as PINBAN_ENFORCER_NODE.
-_NO_SETTINGS = re.compile(r"PINBAN_(NET|TEST_\w+)")
+#: What Kubernetes and Docker's links set for a service called pinban or pinban-redis, is none either.
+_NO_SETTINGS = re.compile(r"PINBAN_(NET|TEST_\w+|(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(TCP|UDP)\w*))")
 
 
 def variable_of(key: str) -> str:

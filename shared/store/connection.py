@@ -21,7 +21,7 @@ from shared.store.cluster import Cluster
 from shared.store.keys import Keys
 from shared.store.sentinel import SENTINEL_S, connect_by_sentinels
 from shared.store.store import Store
-from shared.store.tls import in_tls, secure_options, sentinel_options, uses_tls
+from shared.store.tls import check_secrets, in_tls, secure_options, sentinel_options, uses_tls
 
 #: Longest wait for an answer between a failure and its ban, s. A healthy Redis needs less than a millisecond.
 HASTY_S = 0.5
@@ -65,6 +65,15 @@ def connect(settings: Settings, who: str, timeout_s: float) -> Store:
             f"redis.url = {shown_url(settings)!r} is not understood{reason}; write redis://HOST:PORT/DB"
         ) from error
     return Store(client, Keys(settings.redis.prefix), shown_url(settings))
+
+
+def check_redis(settings: Settings) -> None:
+    """SettingsError when no connection can be made with these settings: a bad URL, or files that cannot be read.
+
+    It connects to nothing. For the start, a reload and `pinban check`: after that, faults are logged and tried again.
+    """
+    check_secrets(settings)
+    connect(settings, "check", HASTY_S).close()
 
 
 def shown_url(settings: Settings) -> str:

@@ -33,16 +33,23 @@ _REMEDIES: dict[type[Exception] | tuple[type[Exception], ...], str] = {
 }
 
 
+#: What Redis says when a key holds something else than the command or script expects.
+_BAD_DATA = ("WRONGTYPE", "value is not an integer", "value is not a valid float")
+
+
 @contextmanager
-def translated(where: str) -> Iterator[None]:
+def translated(where: str, asked: str = "") -> Iterator[None]:
     """Turns what redis-py raises into a StoreError that names the server; `where` is its URL without a password.
 
-    ForbiddenError and StoreFullError, which some callers can live with, are kinds of it.
+    ForbiddenError and StoreFullError, which some callers can live with, are kinds of it. `asked` is the key of the
+    command.
     """
     try:
         yield
     except redis.exceptions.RedisError as error:
-        raise _kind(error)(f"Redis at {where}: {_remedy(error)}") from error
+        kind = _kind(error)
+        key = f"{asked}: " if asked and kind is BadDataError else ""
+        raise kind(f"Redis at {where}: {key}{_remedy(error)}") from error
     except OSError as error:
         raise StoreError(f"Redis at {where} cannot be reached ({error}); is it running?") from error
 
@@ -50,7 +57,7 @@ def translated(where: str) -> Iterator[None]:
 def _kind(error: redis.exceptions.RedisError) -> type[StoreError]:
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return StoreFullError
-    if "WRONGTYPE" in str(error):
+    if any(sign in str(error) for sign in _BAD_DATA):
         return BadDataError
     if isinstance(error, redis.exceptions.NoScriptError):
         return ForgottenError

@@ -36,7 +36,7 @@ class Store:
 
     def call(self, *command: Word) -> Any:
         """The reply to one command."""
-        with translated(self._where):
+        with translated(self._where, str(command[1]) if len(command) > 1 else ""):
             return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     def together(self, commands: Sequence[Command]) -> list[Any]:

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
+from receiver.assembly import Parts
 from receiver.counting import Counter
 from receiver.failures import Failure, pack
 from receiver.spool.slots import INTAKE, QUEUE_LENGTH, Slot, Spool
@@ -19,12 +21,12 @@ from receiver.store.counters import Counters
 from shared.addresses import Network
 from shared.ledger.allow import Entry
 from shared.ledger.changes import Ledger, NewBan
-from shared.settings.schema import Settings
+from shared.settings.schema import Rule, Settings
 from shared.store.store import Store
 from tests.lab.process import PATIENCE_S, wait_until
 from tests.lab.redis_server import RedisServer
 from tests.parts import parts_of
-from tests.redis.conftest import KEYS
+from tests.redis.conftest import KEYS, members
 from tests.redis.counting import with_rules
 
 A, B = Network("203.0.113.7"), Network("203.0.113.8")
@@ -342,3 +344,44 @@ def test_a_counter_key_of_another_type_is_told_and_replaced_and_hides_nobody(
         wait_until(lambda: settled(spool), "all are counted")
     assert client.get(KEYS.count(A, "pin")) == b"1"
     assert client.zrange(KEYS.bans, 0, -1) == [B.encode()]
+
+
+@pytest.mark.parametrize(
+    ("key", "banned"),
+    [
+        (KEYS.strikes(A), [A, B]),
+        (KEYS.sender("rp1"), [A, B]),
+        (KEYS.doubted, [A, B]),
+        (KEYS.history, []),
+        (KEYS.rev, []),
+        (KEYS.epoch, []),
+    ],
+)
+def test_an_overwritten_key_stops_no_counting_and_makes_no_ban_that_nobody_enforces(
+    settings: Settings, spool: Spool, client: redis.Redis, key: str, banned: list[Network]
+) -> None:
+    client.hset(key, "x", "y") if key in (KEYS.rev, KEYS.history, KEYS.epoch) else client.set(key, "no number")
+    parts = parts_of(msgspec.structs.replace(settings, rules=with_growing_bans(settings)), spool)
+    parts.counter.adopt(spool.slots[0], own=True)
+    parts.counter.start()
+    take_in(spool.slots[0], [*failures(0, 5), *failures(5, 5, B), *failures(10, 1, Network("203.0.113.9"))])
+    parts.counter.more()
+    wait_until(lambda: settled(spool), "all are counted")
+    assert sorted(name for name, _ in members(client, KEYS.bans)) == sorted(banned)
+    assert client.get(KEYS.count(Network("203.0.113.9"), "pin")) == b"1"
+    if not banned:
+        assert "counting: " in told_by(parts), "maintenance tells it"
+        client.delete(key)
+        take_in(spool.slots[0], [*failures(20, 1), *failures(30, 1, B)])
+        parts.counter.more()
+        wait_until(lambda: client.zcard(KEYS.bans) == 2, "the next failure makes good")
+        wait_until(lambda: "counting: " not in told_by(parts), "it is over")
+    parts.counter.finish(within_s=PATIENCE_S)
+
+
+def told_by(parts: Parts) -> str:
+    return "; ".join(f"{name}: {text}" for name, text in parts.maintenance._troubles.items() if text)
+
+
+def with_growing_bans(settings: Settings) -> dict[str, Rule]:
+    return settings.rules | {"pin": msgspec.structs.replace(settings.rules["pin"], bantime_increment=True)}

@@ -58,11 +58,13 @@ def proxy(settings: Settings, client: redis.Redis) -> Iterator[Proxy]:
     agent = Agent(firewall, Exemptions(settings))
     agent.arm()
     follower = Follower(settings, agent)
-    yield Proxy(Ledger(Store(client)), firewall, agent, follower)
-    follower.stop()
-    if follower.ident:
-        follower.join(PATIENCE_S)
-        assert not follower.is_alive()
+    proxy = Proxy(Ledger(Store(client)), firewall, agent, follower)
+    yield proxy
+    for each in {follower, proxy.follower}:  # a test may have put another in its place
+        each.stop()
+        if each.is_alive():
+            each.join(PATIENCE_S)
+            assert not each.is_alive()
 
 
 def test_it_begins_with_what_the_ledger_holds(proxy: Proxy) -> None:

@@ -160,6 +160,16 @@ def test_the_index_of_nodes_gains_those_that_may_not_write_it_and_loses_those_th
     assert client.smembers(KEYS.nodes) == {b"rx1", b"rp1"}
 
 
+def test_an_index_of_nodes_that_an_enemy_filled_blinds_nobody(client: redis.Redis) -> None:
+    """An enforcer may write it: whoever breaks into a proxy may too."""
+    store = Store(client)
+    NodeWriter(store, "rx1", "one").write({"kind": "receiver"})
+    client.sadd(KEYS.nodes, *(f"n{n}" for n in range(5_000)), b"\xff")
+    assert [node.name for node in read_nodes(store)] == ["rx1"]
+    index_nodes(store)
+    assert client.smembers(KEYS.nodes) == {b"rx1"}
+
+
 def test_status_reads_neither_all_bans_nor_all_keys(
     run: Run, settings: Settings, client: redis.Redis, ledger: Ledger
 ) -> None:

@@ -55,6 +55,7 @@ class IpSet(nl.Netlink):
         4100: "a rule or another set refers to it",
         4102: "the sets are of different types",
         4103: "the element is in the set already, or is not in it",
+        4107: "the set has no timeouts",
         FULL: "the set is full",
     }
     remedies: ClassVar = {
@@ -130,4 +131,4 @@ def _about(name: str) -> bytes:
 
 
 def _text(data: bytes) -> str:
-    return data.rstrip(b"\0").decode()
+    return data.rstrip(b"\0").decode("utf-8", "replace")  # others may name their sets as they like

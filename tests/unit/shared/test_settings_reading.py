@@ -266,7 +266,16 @@ def test_a_variable_that_names_no_setting_stops_the_start(tmp_path: Path, variab
 
 
 def test_variables_that_are_no_settings_are_left_alone(tmp_path: Path) -> None:
-    environment = {"PINBAN_NET": "10.9", "PINBAN_TEST_CLOCK": "/x", "PINBANX": "1", "MY_PINBAN_NODE": "x", "HOME": "/"}
+    environment = {
+        "PINBAN_NET": "10.9",
+        "PINBAN_TEST_CLOCK": "/x",
+        "PINBAN_PORT": "tcp://10.0.0.1:5514",
+        "PINBAN_REDIS_SERVICE_HOST": "10.0.0.2",
+        "PINBAN_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
+        "PINBANX": "1",
+        "MY_PINBAN_NODE": "x",
+        "HOME": "/",
+    }
     assert load(written(tmp_path, ""), environment) == Settings()
 
 

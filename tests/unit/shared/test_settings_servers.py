@@ -10,7 +10,7 @@ from shared.errors import SettingsError
 from shared.settings.reading import load
 from shared.settings.schema import Redis, Settings
 from shared.settings.servers import Servers, parse_servers
-from shared.store.connection import shown_url
+from shared.store.connection import check_redis, shown_url
 from shared.store.tls import check_secrets
 
 
@@ -65,6 +65,13 @@ def test_a_url_that_names_nothing_is_a_bad_setting_and_shows_no_password(tmp_pat
 
 def test_the_urls_are_shown_without_their_passwords() -> None:
     assert shown_url(Settings(redis=Redis(url="sentinel://who:a@b/c@h1,h2/house"))) == "sentinel://h1,h2/house"
+
+
+@pytest.mark.parametrize("url", ["redis://h:x/0", "redis://h:99999/0", "redis://h/0?foo=1"])
+def test_a_url_that_no_connection_can_be_made_with_stops_the_start(url: str) -> None:
+    """Else each worker would end at once, and the arbiter would start another, without end."""
+    with pytest.raises(SettingsError, match=r"redis\.url = .* is not understood"):
+        check_redis(Settings(redis=Redis(url=url)))
 
 
 def test_a_sentinels_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
