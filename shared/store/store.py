@@ -49,7 +49,8 @@ class Store:
 
     def each(self, commands: Sequence[Command]) -> list[Any]:
         """As `together`, but an error of one command stands as a StoreError in the place of its reply."""
-        return [self._told(reply) for reply in self._pipeline(commands, transaction=False, raising=False)]
+        replies = self._pipeline(commands, transaction=False, raising=False)
+        return [self._told(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
     def scan(self, pattern: str) -> Iterator[bytes]:
         """The keys that match, of all masters of a cluster; one may come twice. Goes through every key of Redis."""
@@ -88,14 +89,12 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _told(self, reply: Any) -> Any:
+    def _told(self, error: Exception) -> StoreError:
         try:
             with translated(self._where):
-                if isinstance(reply, Exception):
-                    raise reply
-        except StoreError as error:
-            return error
-        return reply
+                raise error
+        except StoreError as told:
+            return told
 
     def _pipeline(self, commands: Sequence[Command], *, transaction: bool, raising: bool = True) -> list[Any]:
         with translated(self._where):

@@ -101,7 +101,7 @@ def test_a_guesser_is_banned_on_both_proxies_long_before_the_ban_would_end(site:
     lasts = re.findall(r"(rp[12]) is silent; its last answer came ([0-9.]+) s after", site.log("guesser"))
     assert sorted(name for name, _ in lasts) == ["rp1", "rp2"]
     assert all(float(seconds) < 20 for _, seconds in lasts), "it takes milliseconds on a host that is not busy"
-    await_dropped(site, site.address("guesser"), 1.0)
+    await_dropped(site, site.address("guesser"), 20.0)
 
 
 def test_the_bystander_is_served_throughout(site: Site) -> None:
@@ -199,7 +199,7 @@ def test_no_ban_is_lost_and_no_kernel_is_open_while_a_service_is(site: Site, ser
 def test_after_all_that_the_next_guesser_is_banned_and_the_innocent_are_served(site: Site) -> None:
     pid, address = new_client(site, 1)
     assert statuses(pid, address, site, [f"{n:06}" for n in range(5)]) == [403] * 5
-    await_dropped(site, address, 1.0)
+    await_dropped(site, address, 20.0)
     assert statuses(pid, address, site, [PIN] * 2) == [None, None]
     assert statuses(pid, site.address("bystander"), site, [PIN] * 2) == [200, 200]
 
