@@ -26,7 +26,7 @@ from shared.store.store import Store
 from tests.lab.process import PATIENCE_S, wait_until
 from tests.lab.redis_server import RedisServer
 from tests.parts import parts_of
-from tests.redis.conftest import KEYS, members
+from tests.redis.conftest import KEYS, history, members
 from tests.redis.counting import with_rules
 
 A, B = Network("203.0.113.7"), Network("203.0.113.8")
@@ -275,13 +275,30 @@ def test_a_slot_of_a_dead_worker_is_emptied_and_given_back(
     settings: Settings, spool: Spool, client: redis.Redis
 ) -> None:
     left = spool.slots[1]
-    take_in(left, failures(0, 3))
+    take_in(left, [*failures(0, 1_200, age_ms=300_000), *failures(2_000, 3)])  # more than one batch
     assert spool.claim(left)
     with counting(settings, spool) as counter:
         counter.adopt(left)
         wait_until(lambda: counter.claim(left), "it is given back")
+        assert left.waiting == 0
     assert client.get(KEYS.count(A, "pin")) == b"3"
     assert balanced(spool)
+
+
+def test_a_slot_of_a_dead_worker_is_emptied_beside_our_own_not_after_it(
+    settings: Settings, spool: Spool, client: redis.Redis
+) -> None:
+    own, left = spool.slots
+    take_in(own, [*failures(0, 5_000, age_ms=299_000), *failures(6_000, 5, B)])
+    take_in(left, failures(7_000, 5, Network("203.0.113.9")))
+    counter = parts_of(settings, spool).counter
+    counter.adopt(own, own=True)
+    counter.adopt(left)
+    counter.start()
+    wait_until(lambda: settled(spool), "all are counted")
+    counter.finish(within_s=5)
+    banned = [entry["network"] for entry in history(client) if entry["network"] != A]
+    assert banned == ["203.0.113.9", B]
 
 
 def test_an_address_that_was_allowed_since_its_first_failure_is_not_banned(

@@ -15,6 +15,7 @@ from shared.addresses import Network
 from shared.errors import StoreError
 from shared.events import Ban, Event, Heartbeat, Stamp, Unban, decode, encode
 from shared.ledger.changes import HEARTBEAT_MARK_MS, STRIKES_KEPT_MS, Ledger, NewBan
+from shared.ledger.listing import banned, standing
 from shared.settings.schema import Settings
 from shared.store.connection import connect
 from shared.store.store import Store
@@ -182,6 +183,34 @@ def test_the_history_is_capped_whatever_writes_it(
     verbs[verb]()
     assert history(client)[-1] != last, "it wrote"
     assert 10_000 <= client.xlen(KEYS.history) < 10_200, "whole nodes of the stream go, of 100 entries each"
+
+
+def test_simulated_bans_that_are_over_go_with_the_next_one(ledger: Ledger, client: redis.Redis) -> None:
+    """Heartbeats forget bans alone."""
+    for network in (A, B):
+        assert ledger.ban(NewBan(network, LONG_MS, "pin", "[]", "rx1", simulate=True)).new
+        if network == A:
+            client.zadd(KEYS.simulated, {A: Store(client).now_ms() - 1})
+    assert [network for network, _ in members(client, KEYS.simulated)] == [B]
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_every_ban_is_listed_with_its_reason_however_many_there_are(client: redis.Redis, simulated: bool) -> None:
+    store = Store(client)
+    bans, ban_of = (KEYS.simulated, KEYS.simulation) if simulated else (KEYS.bans, KEYS.ban)
+    networks = [Network(f"10.0.{n >> 8}.{n & 255}") for n in range(3_300)]
+    now = store.now_ms()
+    client.zadd(bans, {network: now + LONG_MS + n for n, network in enumerate(networks)})
+    client.zadd(bans, {"garbage": now + LONG_MS, "192.0.2.1": now - 1})
+    store.together([("HSET", ban_of(network), "rule", f"rule{n}") for n, network in enumerate(networks)])
+    members = banned(store, simulated=simulated)
+    assert members.networks == {network: now + LONG_MS + n for n, network in enumerate(networks)}
+    assert members.unreadable == ("garbage",)
+    listed = standing(store, simulated=simulated)
+    assert [(each.network, each.rule) for each in reversed(listed)] == [
+        (network, f"rule{n}") for n, network in enumerate(networks)
+    ]
+    assert {each.simulated for each in listed} == {simulated}
 
 
 def test_a_ban_that_is_over_is_followed_by_a_new_one_with_another_strike(ledger: Ledger, client: redis.Redis) -> None:

@@ -244,6 +244,18 @@ def test_two_daemons_of_one_name_notice(settings: Settings, client: redis.Redis)
     assert two.write({})  # a restart looks like this
     assert not one.write({})
     assert not two.write({})
+    client.delete(KEYS.node("rp1"))
+    assert two.write({}), "a Redis that was emptied is no other daemon"
+
+
+def test_a_node_that_wrote_in_a_future_that_was_taken_back_is_not_alive_for_that(
+    settings: Settings, client: redis.Redis
+) -> None:
+    """Else a daemon that died before Redis' clock was set back would be alive until it has caught up."""
+    NodeWriter(Store(client), "rp1", "one").write({"kind": "enforcer"})
+    client.hset(KEYS.node("rp1"), "seen", Store(client).now_ms() + ALIVE_MS + 60_000)
+    [node] = read_nodes(Store(client))
+    assert not node.alive
 
 
 def test_nodes_of_other_deployments_are_not_shown(settings: Settings, client: redis.Redis) -> None:

@@ -240,6 +240,40 @@ def test_rooms_that_cannot_be_watched_cost_no_memory_and_no_ban(
     assert client.zscore(KEYS.bans, A) is not None
 
 
+def test_a_room_is_watched_for_a_window_after_its_last_failure_not_its_first(
+    settings: Settings, client: redis.Redis
+) -> None:
+    """Else a flood of aliases would take the place of a room that is watched all the time."""
+    for number in range(2):  # two receivers, of which the second has not asked yet
+        note(Rooms(Store(client), settings.rooms, Ledger(Store(client)), "rx1"), crowd(1, first=number))
+        client.zincrby(KEYS.rooms, -9 * MINUTE_MS, "meet")
+    assert abs(Store(client).now_ms() - 9 * MINUTE_MS - dict(members(client, KEYS.rooms))["meet"]) < MINUTE_MS
+
+
+def test_a_room_whose_heat_is_over_can_be_hot_again(rooms: Rooms, client: redis.Redis) -> None:
+    note(rooms, crowd(12))
+    client.zadd(KEYS.hot, {"meet": Store(client).now_ms() - 1})
+    rooms.hot = frozenset()  # as maintenance would learn
+    note(rooms, crowd(1))
+    assert dict(members(client, KEYS.hot))["meet"] > Store(client).now_ms() + 9 * MINUTE_MS
+    assert [entry["event"] for entry in history(client)] == ["hot", "hot"]
+
+
+def test_a_room_that_is_hot_already_costs_one_call(rooms: Rooms, client: redis.Redis) -> None:
+    note(rooms, crowd(12))
+    client.config_resetstat()
+    note(rooms, crowd(3))
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+
+
+def test_rooms_are_noted_in_a_flood_too(settings: Settings, client: redis.Redis) -> None:
+    """The counter notes rooms when nothing urgent is left, which in a flood is never."""
+    flood = [failure(Network(f"198.19.{n >> 8}.{n & 255}"), alias="") for n in range(5_000)]
+    with counting(settings) as site:
+        site.take([*crowd(12), *flood, *failures(A, 5)])
+    assert [entry["event"] for entry in history(client)] == ["hot", "ban"]
+
+
 def test_of_many_hostile_aliases_only_so_many_are_watched(settings: Settings, client: redis.Redis) -> None:
     limited = with_rooms(settings, most=2_000)
     rooms = Rooms(Store(client), limited.rooms, Ledger(Store(client)), "rx1")

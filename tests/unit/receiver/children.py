@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -10,6 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+#: prctl(2): a signal for us when the thread that forked us ends.
+PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -22,6 +26,7 @@ class Child:
         if self.pid == 0:
             status = 1
             try:
+                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a test that failed does not end us
                 body(self)
                 status = 0
             except BaseException:  # noqa: BLE001  the parent sees the status, a person the trace

@@ -148,3 +148,14 @@ def test_many_senders_are_told_apart_in_bounded_memory(inlet: socket.socket) -> 
             assert 0 < len(sorter._senders) <= _SENDERS
     senders = {unpack(record).rp for record in slot.oldest(5_000)[1]}
     assert senders == {f"127.77.{number >> 8}.{number & 255}" for number in range(5_000)}
+
+
+def test_a_probe_through_the_unix_socket_is_told_of_too() -> None:
+    told: list[Probe] = []
+    slot = Spool(1).slots[0]
+    outlet, inlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with outlet, inlet:
+        outlet.send(line(k="probe", ip="127.0.0.1", a="rp1/0123abcd/7/9"))
+        assert slot.receive(inlet) == 1
+    Sorter(DEFAULTS, Rulebook(DEFAULTS), Exemptions(DEFAULTS), told.append).sort(slot)
+    assert told == [Probe("rp1", "0123abcd", 7, 9)]
