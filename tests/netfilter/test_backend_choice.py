@@ -10,6 +10,7 @@ import pytest
 
 from enforcer import main as enforcer_main
 from enforcer.firewall.choose import Choice, Host, decide
+from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.firewall.port import Firewall
 from enforcer.main import choose, disarm, replace_others
 from enforcer.reconcile import Plan
@@ -168,10 +169,13 @@ def test_disarm_removes_what_any_backend_left(rp: str) -> None:
         disarm(Settings(), auto().backend)
 
 
-def test_dry_run_removes_nothing(rp: str) -> None:
+def test_dry_run_removes_nothing_unless_it_is_told_to_disarm(rp: str) -> None:
+    """The setting may have come after the rules: who asks to disarm means what stands in the kernel."""
     firewall = BACKENDS["nftables"]()
     firewall.install()
     firewall.close()
     before = traces()
-    disarm(Settings(), "dry-run")
+    replace_others(Settings(), DryRunFirewall())
     assert traces() == before
+    disarm(Settings(), "dry-run")
+    assert traces() == ""
