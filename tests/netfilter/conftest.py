@@ -42,7 +42,7 @@ _numbers = itertools.count()
 
 def run(*command: str) -> str:
     """What the command prints; it must succeed."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, (command, done.stderr)
     return done.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,4 +179,19 @@ def test_dry_run_removes_nothing_unless_it_is_told_to_disarm(rp: str) -> None:
     replace_others(Settings(), DryRunFirewall())
     assert traces() == before
     disarm(Settings(), "dry-run")
+    assert traces() == ""
+
+
+def test_names_of_others_may_be_of_any_bytes(rp: str) -> None:
+    """The kernel takes the name of a set and the comment of a rule as bytes, and they need not be UTF-8."""
+    subprocess.run([b"ipset", b"create", b"\xe9t\xe9", b"hash:ip"], check=True)
+    subprocess.run(
+        [b"iptables-legacy", b"-A", b"INPUT", b"-m", b"comment", b"--comment", b"caf\xe9", b"-j", b"ACCEPT"], check=True
+    )
+    assert auto().backend == "iptables"
+    firewall = BACKENDS["iptables"]()
+    firewall.install()
+    assert firewall.apply(Plan({Network("203.0.113.7"): 60_000}, frozenset())) == 0
+    firewall.close()
+    disarm(Settings(), "iptables")
     assert traces() == ""

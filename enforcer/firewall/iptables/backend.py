@@ -155,6 +155,7 @@ class IptablesFirewall:
                 input=json.dumps(request),
                 capture_output=True,
                 text=True,
+                errors="replace",
                 timeout=RULES_S,
                 env={**os.environ, "PYTHONPATH": here},
                 check=False,

@@ -179,7 +179,9 @@ def _write(text: str) -> dict[str, tuple[int, ...]]:
         raise FirewallError("nft is not found; install the package nftables")
     command = [found, "--echo", "--handle", "-f", "-"]
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=RUN_S, check=False)
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, errors="replace", timeout=RUN_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FirewallError(f"nft did not finish ({error}); look at the host's load and dmesg") from error
     if done.returncode != 0:
