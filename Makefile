@@ -1,4 +1,4 @@
-.PHONY: setup run test test-docker lint soak demo bench-attack bench-latency bench-classify bench-memory bench-bans bench-ipset ground fuzz lock clean
+.PHONY: setup run test test-fuzz test-docker lint soak demo bench-attack bench-latency bench-classify bench-memory bench-bans bench-ipset ground fuzz lock clean
 
 setup:
 	@scripts/setup
@@ -8,6 +8,9 @@ run: setup
 
 test: setup lint
 	@.venv/bin/pytest $(ARGS)
+
+test-fuzz: setup
+	@.venv/bin/pytest -o python_files=check_engine.py tests/fuzz $(ARGS)
 
 test-docker:
 	@scripts/setup docker
