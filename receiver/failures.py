@@ -26,6 +26,9 @@ class Failure:
     alias: str  #: the conference that was tried
     received_ms: int  #: by the host's monotonic clock, which all workers share
     joined: bool = False  #: not a failure: a right PIN, which may take back failures
+    levels: tuple[int, ...] = ()  #: prefix lengths of the wider networks around `network` in which it counts too
+    copy: str = ""  #: names this arrival, when `id` was made from the text of the line; else ""
+    took_ms: int = -1  #: from the request's first byte until the line; -1: the line does not say
 
     @property
     def evidence(self) -> str:
@@ -54,6 +57,9 @@ def pack(failure: Failure) -> bytes:
             _word(failure.alias, LONGEST_EVIDENCE),
             failure.received_ms,
             failure.joined,
+            failure.levels,
+            failure.copy,
+            failure.took_ms,
         )
     )
     return packed
@@ -61,7 +67,7 @@ def pack(failure: Failure) -> bytes:
 
 def unpack(data: bytes) -> Failure:
     """The inverse of pack."""
-    return Failure(*msgpack.unpackb(data))
+    return Failure(*msgpack.unpackb(data, use_list=False))
 
 
 def _word(text: str, longest: int) -> str:

@@ -44,6 +44,8 @@ class Line(msgspec.Struct, frozen=True):
     network: Network | None = None  #: the network that would be counted
     alias: str | None = None  #: decoded, lower case, at most LONGEST_ALIAS characters
     id: str = ""  #: nginx's request id, or "": the same id is the same failure
+    took_ms: int = -1  #: from the request's first byte until the line; -1: the line does not say
+    unknown_size: int | None = None  #: the size of a refusal with a PIN of which no setting says what it means
     probe: Probe | None = None
 
 
