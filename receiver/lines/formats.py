@@ -167,7 +167,7 @@ def _cleared(raw: str) -> tuple[Kind | None, str]:
     """
     if raw == "":
         return "unclear", ""
-    target = target_of(raw.replace("\\", "/").encode(), below=True)
+    target = target_of(raw.replace("\\", "/").encode("utf-8", "replace"), below=True)
     return (target.kind, target.alias) if target else (None, "")
 
 
