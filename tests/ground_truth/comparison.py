@@ -17,7 +17,7 @@ _KEY = re.compile(rb"<190>.{15} key: ([0-9a-f]{32}) (.*)", re.DOTALL)
 
 _NUMBERS = re.compile(rb'"s":"([0-9]{3})","us":"[^"]*","l":"([^"]*)"')
 
-_GUESS = re.compile(rb'"m":"POST","k":"conference",.*"p":"1"}', re.DOTALL)
+_GUESS = re.compile(rb'"m":"POST","k":"conference",.*"us":"[^"]+",.*"p":"1"', re.DOTALL)
 
 _PEXAPP_NUMBERS = re.compile(rb'" ([0-9]{3}) ([0-9]+) "')
 
@@ -122,7 +122,7 @@ class Comparison:
         status, length = (found[1].decode(), found[2].decode()) if (found := _NUMBERS.search(raw)) else ("", "")
         expected = by_pinban(record, status, length, joins=self._joins)
         if record is None and status == HUNG_UP and _GUESS.search(raw):
-            expected = {Class.WRONG_PIN}  # the client was gone before a node was asked
+            expected = {Class.WRONG_PIN}  # nginx says that it asked a node, which did not get to read it
         why = ""
         if line.meaning not in expected:
             why = f"{line.meaning if raw else 'no line'} instead of {' or '.join(sorted(expected))}"

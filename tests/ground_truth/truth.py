@@ -7,8 +7,9 @@ Some truths no log line of the format can show. For these the right class is:
   not seen as a join before 1.23. A wrong PIN after a decoy shows in the size of the answer, unless the guesser left
   before the answer. `proxy_set_header pin $http_pin` prevents all of this.
 - A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when the first pin header was a PIN.
-- A target that dot segments lead to another place may still look as if a rewrite had changed it, if that place has its
-  own /v2/conferences/x/request_token.
+- A path below another one, /x/api/client/v2/conferences/y/request_token, may be shortened by a rewrite on its way, and
+  a node may take a backslash for a slash. Where this node says 404 to it, it looks like an unknown alias.
+- A registration counts by the credentials that were sent; the pexapp format does not tell.
 - In the pexapp format the size of an answer tells a refusal from a prompt. An answer to a client that is gone, or that
   first got "100 Continue", has another size. It is also not certain that the fifth field is the upstream's status, so a
   403 of nginx itself counts as the others do.
@@ -35,9 +36,7 @@ _CLASSES = {
 
 HUNG_UP = "499"
 
-_ASKED = re.compile(r"/api/client/v[0-9]+/(?:conferences|registrations)/", re.IGNORECASE)
-
-_LOOKS_ASKED = re.compile(r"(?s)/v[0-9]+/(?:conferences|registrations)/.+/request_token\Z", re.IGNORECASE)
+_LOOKS_ASKED = re.compile(r"(?s).*/api/client/v[0-9]+/(?:conferences|registrations)/.+/request_token\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +66,10 @@ class Record:
         return self.alias[:128].decode("utf-8", "replace").strip().lower() if self.alias else None
 
     @property
-    def led_elsewhere(self) -> bool:
-        """Whether dot segments led from one path that looks like a room to another such path."""
-        path = posixpath.normpath(unquote(re.split("[?#]", self.target)[0], "latin-1"))
-        return not self.alias and bool(_ASKED.match(self.target) and _LOOKS_ASKED.search(path))
+    def looks_asked(self) -> bool:
+        """Whether another node, or one behind another proxy, would take the target for a request for a token."""
+        path = unquote(re.split("[?#]", self.target)[0], "latin-1").replace("\\", "/")
+        return not self.alias and bool(_LOOKS_ASKED.match(posixpath.normpath(path)))
 
 
 def by_pinban(record: Record | None, status: str, length: str, *, joins: bool) -> set[Class]:
@@ -80,7 +79,8 @@ def by_pinban(record: Record | None, status: str, length: str, *, joins: bool) -
     shows_a_pin = record.shows_a_pin(joins=joins)
     if status == HUNG_UP:
         guessed = record.outcome in ("wrong", "prompt", "joined", "unknown") and shows_a_pin
-        return {Class.WRONG_PIN} if guessed else {Class.OTHER}
+        looks_guessed = record.looks_asked and shows_a_pin
+        return {Class.WRONG_PIN} if guessed else {Class.OTHER, Class.WRONG_PIN} if looks_guessed else {Class.OTHER}
     match record.outcome, shows_a_pin:
         case "prompt", True:
             return {Class.WRONG_PIN}
@@ -88,8 +88,10 @@ def by_pinban(record: Record | None, status: str, length: str, *, joins: bool) -
             return {Class.PIN_PROMPT}
         case "joined", False:
             return {Class.OTHER}
-        case "other", _ if record.led_elsewhere:
+        case "other", _ if record.looks_asked:
             return {Class.OTHER, Class.UNKNOWN_ALIAS}
+        case "registration", _ if record.status == 401:  # no credentials
+            return {Class.OTHER}
     return {_CLASSES[record.outcome]}
 
 
