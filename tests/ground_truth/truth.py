@@ -1,17 +1,23 @@
-"""What the receiver must understand of a request, by the node's record alone. Pure.
+"""What the receiver must understand of a request, by the node's record alone. Pure; it knows the classes as words.
 
 Some truths no log line of the format can show. For these the right class is:
 
 - Of several pin headers the node takes the last. nginx logs the first, or since 1.23 all of them, joined, which looks
   like a PIN. A PIN before a decoy is a PIN: its 403 counts, although the node only asked. A right PIN after a decoy is
   not seen as a join before 1.23. A wrong PIN after a decoy shows in the size of the answer, unless the guesser left
-  before the answer. `proxy_set_header pin $http_pin` prevents all of this.
-- A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when the first pin header was a PIN.
+  before the answer, the node compressed it, or nginx answered in its place. `proxy_set_header pin $http_pin` prevents
+  all of this.
+- A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when the first pin header was a PIN and nginx
+  had called a node, which may be gone again before the node heard of it.
+- A right PIN that is refused shows in the size of the answer: not when nobody waited for it, when nginx answered in the
+  node's place, or when a short answer was compressed. Then it counts.
 - A target that dot segments lead to another place may still look as if a rewrite had changed it, if that place has its
-  own /v2/conferences/x/request_token.
-- In the pexapp format the size of an answer tells a refusal from a prompt. An answer to a client that is gone, or that
-  first got "100 Continue", has another size. It is also not certain that the fifth field is the upstream's status, so a
-  403 of nginx itself counts as the others do.
+  own /v2/conferences/x/request_token. A rewrite that cuts a target asks the node for something else.
+- A target that nginx cannot clean and that is too long for a datagram is not sent: a refusal of a PIN counts whatever
+  was asked for, and nothing else does.
+- In the text formats the size of an answer tells a refusal from a prompt. An answer to a client that is gone, or that
+  first got "100 Continue", has another size. No text tells whether credentials were sent, or which site asked.
+- The appliance's format hides the end of some paths: then a refusal's size is what is left.
 """
 
 from __future__ import annotations
@@ -22,18 +28,27 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from receiver.lines.classify import Class
+from tests.ground_truth.fronts import Front
 
+#: What the node did, in the receiver's word for it.
 _CLASSES = {
-    "wrong": Class.WRONG_PIN,
-    "prompt": Class.PIN_PROMPT,
-    "joined": Class.JOINED,
-    "unknown": Class.UNKNOWN_ALIAS,
-    "registration": Class.REGISTRATION,
-    "other": Class.OTHER,
+    "wrong": "wrong_pin",
+    "prompt": "pin_prompt",
+    "redirected": "refused_otherwise",
+    "full": "refused_otherwise",
+    "joined": "joined",
+    "unknown": "unknown_alias",
+    "registration": "registration",
+    "other": "other",
 }
 
+#: The rule that counts a class.
+RULES = {"wrong_pin": "pin", "pin_prompt": "prompt", "unknown_alias": "scan", "registration": "registration"}
+
 HUNG_UP = "499"
+
+#: What nginx writes for a server that did not answer.
+NO_ANSWER = "-"
 
 _ASKED = re.compile(r"/api/client/v[0-9]+/(?:conferences|registrations)/", re.IGNORECASE)
 
@@ -52,6 +67,9 @@ class Record:
     pins: tuple[str, ...]  #: every pin header, stripped
     outcome: str
     status: int
+    login: bool  #: credentials came along
+    cross_site: bool  #: a browser said that a page of another site asks
+    compressed: bool  #: the answer
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> Record:
@@ -72,33 +90,85 @@ class Record:
         path = posixpath.normpath(unquote(re.split("[?#]", self.target)[0], "latin-1"))
         return not self.alias and bool(_ASKED.match(self.target) and _LOOKS_ASKED.search(path))
 
+    @property
+    def refused_a_right_pin(self) -> bool:
+        return self.outcome in ("redirected", "full")
 
-def by_pinban(record: Record | None, status: str, length: str, *, joins: bool) -> set[Class]:
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What nginx wrote about an answer."""
+
+    status: str
+    upstream: str  #: the servers' statuses, a list
+    length: str  #: of their answers, a list
+    untold: bool = False  #: the target was too long for the line
+
+    @property
+    def unread(self) -> bool:
+        """Whether nginx did not read the answer of the node that was asked first, or last."""
+        return self.length.split(" : ")[0].split(", ")[-1] in ("0", NO_ANSWER)
+
+
+def by_pinban(record: Record | None, said: Said, front: Front, *, joins: bool) -> set[str]:
     """The classes that its pinban line may have; `other` may also be no line at all."""
     if record is None:
-        return {Class.OTHER}
+        return _unrecorded(said, front, guess="wrong_pin")
     shows_a_pin = record.shows_a_pin(joins=joins)
-    if status == HUNG_UP:
-        guessed = record.outcome in ("wrong", "prompt", "joined", "unknown") and shows_a_pin
-        return {Class.WRONG_PIN} if guessed else {Class.OTHER}
+    if said.status == HUNG_UP:
+        guessed = record.outcome not in ("registration", "other") and shows_a_pin
+        return {"wrong_pin"} if guessed else {"other"}
+    if said.untold:
+        refused = record.status == 403 and record.outcome != "registration"
+        return {"wrong_pin"} if record.outcome == "wrong" or (refused and shows_a_pin) else {"other"}
     match record.outcome, shows_a_pin:
         case "prompt", True:
-            return {Class.WRONG_PIN}
-        case "wrong", False if length == "0":
-            return {Class.PIN_PROMPT}
+            return {"wrong_pin"}
+        case "wrong", False if said.unread or record.compressed:
+            return {"pin_prompt", "wrong_pin"}
+        case (("redirected" | "full"), False):
+            return {"pin_prompt"}
+        case (("redirected" | "full"), True) if said.unread or (record.outcome == "full" and record.compressed):
+            return {"wrong_pin", "refused_otherwise"}
         case "joined", False:
-            return {Class.OTHER}
-        case "other", _ if record.led_elsewhere:
-            return {Class.OTHER, Class.UNKNOWN_ALIAS}
+            return {"other"}
+        case "registration", _ if not record.login:
+            return {"other"}
+        case "other", _ if record.led_elsewhere or front.rewritten:
+            return {"other", "unknown_alias"}
     return {_CLASSES[record.outcome]}
 
 
-def by_pexapp(record: Record | None, status: str, *, other_size: bool) -> set[Class]:
-    """The classes that its pexapp line may have."""
+def by_text(record: Record | None, said: Said, front: Front, *, other_size: bool, hidden: bool) -> set[str]:
+    """The classes that its line in a text format may have; `hidden` tells whether the end of its path is."""
     if record is None:
-        return {Class.OTHER, Class.WRONG_PIN} if status == "403" else {Class.OTHER}
-    if status == HUNG_UP:
-        return {Class.OTHER}
-    if other_size and record.outcome == "prompt":
-        return {Class.PIN_PROMPT, Class.WRONG_PIN}
-    return {_CLASSES[record.outcome]}
+        return _unrecorded(said, front, guess="other")
+    if said.status == HUNG_UP:
+        return {"other"}
+    told = {_CLASSES[record.outcome]}
+    unknown_size = other_size or front.own_pages or record.compressed
+    if unknown_size and (record.outcome == "prompt" or record.refused_a_right_pin):
+        told |= {"pin_prompt", "wrong_pin"}
+    if record.outcome == "other" and front.rewritten:
+        told |= {"unknown_alias"}
+    if hidden and (unknown_size or record.outcome != "wrong"):
+        told |= {"other"}
+    return told
+
+
+def is_counted(record: Record, meaning: str, *, text: bool) -> bool:
+    """Whether a rule counts it: nobody for what a page may have made his browser do."""
+    if meaning == "registration":
+        return record.login and not text
+    if meaning == "unknown_alias":
+        return text or not record.cross_site
+    return meaning in RULES
+
+
+def _unrecorded(said: Said, front: Front, *, guess: str) -> set[str]:
+    """A request that no node has seen is no guess, and nginx's own answer is no node's."""
+    if said.status == HUNG_UP and said.upstream == NO_ANSWER and not front.waits:
+        return {"other", guess}
+    if front.own_pages and said.upstream == "200":  # another server has refused it for nginx
+        return {"other", "joined"}
+    return {"other"}
