@@ -20,6 +20,7 @@ class Class(StrEnum):
 
     WRONG_PIN = "wrong_pin"  #: a PIN was tried and refused
     PIN_PROMPT = "pin_prompt"  #: the node asked for a PIN: every legitimate join makes one
+    REFUSED_OTHERWISE = "refused_otherwise"  #: a PIN was sent and the node refused, but not because of the PIN
     UNKNOWN_ALIAS = "unknown_alias"  #: no such conference
     REGISTRATION = "registration"  #: a device's credentials were refused
     JOINED = "joined"  #: a PIN was tried and accepted
@@ -47,6 +48,7 @@ class Line(msgspec.Struct, frozen=True):
     took_ms: int = -1  #: from the request's first byte until the line; -1: the line does not say
     unknown_size: int | None = None  #: the size of a refusal with a PIN of which no setting says what it means
     probe: Probe | None = None
+    counted: bool = True  #: whether the rule of its class may count it
 
 
 _MALFORMED = Line(Class.MALFORMED)
@@ -58,6 +60,9 @@ class Classifier:
     def __init__(self, settings: Receiver, ipv6_prefix: int = IPV6_PREFIX, ipv4_prefix: int = 32) -> None:
         self._wrong_pin_bytes = frozenset(settings.wrong_pin_bytes)
         self._prompt_bytes = frozenset(settings.prompt_bytes)
+        self._otherwise_bytes = frozenset(settings.refused_otherwise_bytes)
+        self._otherwise_above = settings.refused_otherwise_above
+        self._known_bytes = self._wrong_pin_bytes | self._prompt_bytes | self._otherwise_bytes
         self._prefixes = ipv6_prefix, ipv4_prefix
 
     def classify(self, datagram: bytes) -> Line:
@@ -74,28 +79,62 @@ class Classifier:
         except AddressError:
             return _MALFORMED
         alias = fields.alias.strip().lower()[:LONGEST_ALIAS] if fields.alias is not None else None
-        return Line(self._meaning(fields), network, alias, fields.id)
+        meaning = self._meaning(fields)
+        return Line(
+            meaning,
+            network,
+            alias,
+            fields.id,
+            fields.took_ms,
+            self._unknown_size(fields) if meaning is Class.WRONG_PIN else None,
+            counted=_is_counted(meaning, fields),
+        )
 
     def _meaning(self, request: lines.Fields) -> Class:
-        if not request.post or request.kind is None:
-            return Class.OTHER
-        if not request.asked and request.status != lines.HUNG_UP:  # nginx itself refused: a deny, a limit
+        if not request.post or request.kind is None or not request.asked:
             return Class.OTHER
         if request.kind == "registration":
-            return Class.REGISTRATION if request.status in (401, 403) else Class.OTHER
+            refused = request.status in (401, 403) and request.credentials is not False
+            return Class.REGISTRATION if refused else Class.OTHER
+        if request.status == lines.HUNG_UP and request.pin == "1":  # so that the 403 would not be logged
+            return Class.WRONG_PIN
+        if request.kind == "unclear":  # nobody innocent makes such a request with a PIN
+            guessed = request.pin == "1" or request.length in self._wrong_pin_bytes
+            return Class.WRONG_PIN if guessed and request.status == 403 else Class.OTHER
         match request.status:
             case 403:
-                return Class.WRONG_PIN if self._refused_a_pin(request) else Class.PIN_PROMPT
+                return self._refusal(request)
             case 404:
                 return Class.UNKNOWN_ALIAS
-            case lines.HUNG_UP if request.pin == "1":  # the client hung up so that the 403 would not be logged
-                return Class.WRONG_PIN
             case 200 if request.pin in ("1", None):
                 return Class.JOINED
         return Class.OTHER
 
-    def _refused_a_pin(self, request: lines.Fields) -> bool:
-        if request.pin == "1" or request.length in self._wrong_pin_bytes:
-            return True
-        # Without a PIN flag a 403 counts unless its size is that of a prompt, as fail2ban would have counted it.
-        return request.pin is None and request.length not in self._prompt_bytes
+    def _refusal(self, request: lines.Fields) -> Class:
+        """The meaning of a conference's 403."""
+        if request.length in self._wrong_pin_bytes:
+            return Class.WRONG_PIN
+        if request.pin in ("0", "n") or (request.pin is None and request.length in self._prompt_bytes):
+            return Class.PIN_PROMPT
+        # With a PIN, or without a PIN flag, a 403 counts unless its size says otherwise: as with fail2ban.
+        return Class.REFUSED_OTHERWISE if self._says_otherwise(request) else Class.WRONG_PIN
+
+    def _says_otherwise(self, request: lines.Fields) -> bool:
+        """Whether a body has a size that no refusal of a PIN has.
+
+        A client chooses whether the node compresses, so a small size says nothing where that may have happened.
+        """
+        if request.length is None:
+            return False
+        return request.length > self._otherwise_above or (request.plain and request.length in self._otherwise_bytes)
+
+    def _unknown_size(self, request: lines.Fields) -> int | None:
+        unknown = request.status == 403 and request.kind == "conference" and request.length not in self._known_bytes
+        return request.length if unknown else None
+
+
+def _is_counted(meaning: Class, request: lines.Fields) -> bool:
+    """Nobody is counted for what a web page may have made his browser do."""
+    if meaning is Class.REGISTRATION:
+        return request.credentials is True
+    return not (meaning is Class.UNKNOWN_ALIAS and request.cross_site)

@@ -24,10 +24,20 @@ _ESCAPED = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 _COMBINED, _PEXAPP = 7, 13
 
 
+#: Between the elements of an upstream list: the next server, an internal redirect.
+_SEPARATOR = re.compile(r", | : ")
+
+#: What decides in an upstream list, first one first. A 404 only where no other server was asked after it.
+_REFUSALS = (re.compile(r"\b403\b"), re.compile(r"\b401\b"), re.compile(r"\b404(?= : |\Z)"))
+
+#: What the appliance writes for all that follows `code=`, `state=`, `token=`, `pin=` or `data=` in a request line.
+_FILTERED = b"[FILTERED]"
+
 #: nginx's status for a client that did not wait for the answer.
 HUNG_UP = 499
 
-Kind = Literal["conference", "registration", "probe"]
+#: What a token was requested for; a probe; or a request of which the line does not show that.
+Kind = Literal["conference", "registration", "probe", "unclear"]
 
 Pin = Literal["0", "n", "1"]
 
@@ -37,17 +47,21 @@ class Fields(msgspec.Struct, frozen=True):
 
     address: str  #: as nginx wrote it, not yet an address
     post: bool
-    kind: Kind | None  #: what a token was requested for; or "probe"
+    kind: Kind | None
     alias: str | None
-    status: int  #: the last upstream's, or nginx's own
+    status: int  #: of the answer that decides, or nginx's own
     asked: bool  #: a node was asked, as far as the format can tell
-    length: int | None  #: of the body
+    length: int | None  #: of the body of that answer
     pin: Pin | None  #: none sent, "none" sent, a PIN sent; None: the format cannot tell
-    id: str  #: nginx's request id, or ""
+    id: str = ""  #: nginx's request id, or ""
+    credentials: bool | None = None  #: the request had an Authorization header; None: the line does not say
+    cross_site: bool = False  #: a page of another site made the browser ask
+    plain: bool = False  #: the answer that decides is the last one, and the line says that it was not compressed
+    took_ms: int = -1  #: from the request's first byte until the line; -1: the line does not say
 
 
 class _V1(msgspec.Struct):
-    """The JSON that nginx/pinban.conf writes; the names are a contract."""
+    """The JSON that nginx/pinban.conf writes; the names are a contract. Older snippets lack those from `c` on."""
 
     v: int
     ip: str
@@ -59,11 +73,18 @@ class _V1(msgspec.Struct):
     us: str = ""
     l: str = ""  # noqa: E741  the contract's name
     p: str = ""
+    c: str = ""
+    x: str = ""
+    e: str = ""
+    d: str = ""
+    u: str = ""
 
 
 _KINDS: dict[str, Kind] = {"conference": "conference", "registration": "registration", "probe": "probe"}
 
 _PINS: dict[str, Pin] = {"0": "0", "n": "n", "1": "1"}
+
+_FLAGS = {"0": False, "1": True}
 
 _decode_v1 = msgspec.json.Decoder(_V1).decode
 
@@ -78,9 +99,21 @@ def parse(line: bytes) -> Fields | None:
     return None
 
 
-def last_of(listed: str) -> str:
-    """The last element of an upstream list: ", " after the next server, " : " after an internal redirect."""
-    return re.split(r", | : ", listed)[-1].strip() if "," in listed or ":" in listed else listed
+def deciding(statuses: str, lengths: str = "") -> tuple[int | None, int | None, bool]:
+    """The status and the length of the answer that decides in an upstream list, and whether it is the last answer.
+
+    A refusal decides wherever it stands: what comes after it is an error page, or another node that was asked the
+    same. Without one the last element does.
+    """
+    if "," not in statuses and ":" not in statuses:
+        return _number(statuses), _number(lengths), True
+    last = at = len(_SEPARATOR.findall(statuses))
+    for refusal in _REFUSALS:
+        if found := refusal.search(statuses):
+            at = len(_SEPARATOR.findall(statuses, 0, found.start()))
+            break
+    sizes = _SEPARATOR.split(lengths)
+    return _number(_SEPARATOR.split(statuses)[at]), _number(sizes[at]) if at < len(sizes) else None, at == last
 
 
 def _json(line: bytes) -> Fields | None:
@@ -94,20 +127,41 @@ def _json(line: bytes) -> Fields | None:
         return None
     if v1.v != 1:
         return None
-    status = _status(v1.s, v1.us)
+    answered, length, last = deciding(v1.us, v1.l)
+    own = _number(v1.s)
+    status = own if answered is None else answered
     if status is None:
         return None
+    kind, alias = _KINDS.get(v1.k), v1.a
+    if v1.k == "unclear":
+        kind, alias = _cleared(v1.u)
     return Fields(
         v1.ip,
         v1.m == "POST",
-        _KINDS.get(v1.k),
-        v1.a,
+        kind,
+        alias,
         status,
-        v1.us != "",
-        _number(last_of(v1.l)),
+        # "-" is a node that did not answer: asked if the client left, else the status is nginx's own, of an error page.
+        answered is not None or (v1.us != "" and own == HUNG_UP),
+        length,
         _PINS.get(v1.p),
         v1.id,
+        _FLAGS.get(v1.c),
+        v1.x == "1",
+        last and v1.e == "0",
+        _ms(v1.d),
     )
+
+
+def _cleared(raw: str) -> tuple[Kind | None, str]:
+    """What a target asks for that nginx could not tell; it is empty when it was too long for the line.
+
+    A node may take a backslash for a slash, and a rewrite may have cut a prefix off.
+    """
+    if raw == "":
+        return "unclear", ""
+    target = target_of(raw.replace("\\", "/").encode(), below=True)
+    return (target.kind, target.alias) if target else (None, "")
 
 
 def _text(parts: list[bytes]) -> Fields | None:
@@ -115,22 +169,26 @@ def _text(parts: list[bytes]) -> Fields | None:
     numbers = _NUMBERS.fullmatch(parts[2])
     if head is None or numbers is None or parts[-1].strip():
         return None
-    upstream = parts[9].decode("latin-1") if len(parts) == _PEXAPP else ""
-    status = _status(numbers[1].decode(), upstream)
+    upstream, seconds = (parts[9].decode("latin-1"), parts[11].decode("latin-1")) if len(parts) == _PEXAPP else ("", "")
+    answered, _, last = deciding(upstream)
+    status = answered if answered is not None else _number(numbers[1].decode())
     if status is None:
         return None
     method, asked = _request(_ESCAPED.sub(lambda m: bytes((int(m[1], 16),)), parts[1]))
     target = target_of(asked)
+    kind: Kind | None = target.kind if target else None
+    if target is None and _FILTERED in asked.partition(b"?")[0].partition(b"#")[0]:
+        kind = "unclear"
     return Fields(
         head[1].decode("latin-1"),
         method == b"POST",
-        target.kind if target else None,
+        kind,
         target.alias if target else None,
         status,
-        True,
-        _number(numbers[2].decode()),
+        upstream != "-" or seconds != "-",
+        _number(numbers[2].decode()) if last else None,
         None,
-        "",
+        took_ms=sum(map(_ms, _SEPARATOR.split(seconds))) if "," in seconds or ":" in seconds else _ms(seconds),
     )
 
 
@@ -146,10 +204,11 @@ def _request(line: bytes) -> tuple[bytes, bytes]:
     return method, target.rstrip(b" ") if version.startswith(b"HTTP/") else rest
 
 
-def _status(own: str, upstream: str) -> int | None:
-    """The last upstream's status if there was an upstream, else nginx's own: the node decides."""
-    last = _number(last_of(upstream))
-    return last if last is not None else _number(own)
+def _ms(seconds: str) -> int:
+    """nginx's seconds with three decimals, in ms; -1 for anything else."""
+    digits = seconds.replace(".", "", 1)
+    known = seconds[-4:-3] == "." and digits.isascii() and digits.isdigit() and len(digits) <= 15
+    return int(digits) if known else -1
 
 
 def _number(text: str) -> int | None:

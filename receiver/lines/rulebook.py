@@ -56,7 +56,7 @@ class Rulebook:
         line = self._classifier.classify(datagram)
         if line.meaning is Class.PROBE:
             return Reading(line, None)
-        rule = self._built_in.get(line.meaning)
+        rule = self._built_in.get(line.meaning) if line.counted else None
         if rule is not None and not self._is_ignored(rule, datagram):
             return Reading(line, rule)
         return self._by_own_rules(datagram, line) if self._own else Reading(line, None)

@@ -12,6 +12,8 @@ _ABSOLUTE = re.compile(rb"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 _REQUEST_TOKEN = re.compile(rb"/api/client/v[0-9]+/(conference|registration)s/(.+)/request_token/?", re.DOTALL | re.I)
 
+#: The same below any other path, from the first place where it may begin: so the time grows with the length alone.
+_BELOW = re.compile(rb"(?>.*?/api/client/v[0-9]+/(conference|registration)s/)(.+)/request_token/?", re.DOTALL | re.I)
 
 #: Longest alias that is kept, bytes; nginx/pinban.conf sends no more.
 LONGEST_ALIAS = 128
@@ -25,8 +27,8 @@ class Target:
     alias: str  #: decoded, of LONGEST_ALIAS bytes at most
 
 
-def target_of(raw: bytes) -> Target | None:
-    """What a request target asks a token for, or None when it asks for something else.
+def target_of(raw: bytes, *, below: bool = False) -> Target | None:
+    """What a request target asks a token for, or None when it asks for something else; `below` allows any prefix.
 
     Absolute-form is reduced to its path (RFC 9112, 3.2.2), query and fragment are cut, percent-encoding is decoded
     once, then `//` and dot segments are merged, also those from decoding (ngx_http_parse_complex_uri).
@@ -37,7 +39,7 @@ def target_of(raw: bytes) -> Target | None:
         path = _QUOTED.sub(lambda m: bytes((int(m[1], 16),)), path)
     if b"//" in path or b"/." in path:
         path = _merged(path)
-    matched = _REQUEST_TOKEN.fullmatch(path)
+    matched = (_BELOW if below else _REQUEST_TOKEN).fullmatch(path)
     if matched is None:
         return None
     kind: Literal["conference", "registration"] = "conference" if matched[1][:1] in b"Cc" else "registration"

@@ -34,7 +34,7 @@ MAX_ATTEMPTS = 2
 #: batches done.
 INTAKE = (
     "tail", "batch", "received", "refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt",
-    "unknown_alias", "registration", "joined", "other", "probe",
+    "refused_otherwise", "unknown_alias", "registration", "joined", "other", "probe",
 )  # fmt: skip
 
 #: The outcomes of queued failures. `head` is the spool's own: records taken out.

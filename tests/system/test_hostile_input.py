@@ -33,8 +33,8 @@ LIMIT = 100
 
 #: What a datagram can become, as the receiver's hash names it; and a failure.
 OUTCOMES = (
-    "refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt", "unknown_alias", "registration",
-    "joined", "other",
+    "refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt", "refused_otherwise", "unknown_alias",
+    "registration", "joined", "other",
 )  # fmt: skip
 ENDS = ("counted", "expired", "queue_dropped", "queued")
 

@@ -88,7 +88,16 @@ def test_ten_thousand_random_datagrams_are_counted_and_do_no_harm(lab: Lab) -> N
     malformed = number(lab.redis, "rx1", "malformed") - before["malformed"]
     outcomes = json.loads(operate(lab, "status", "--json").stdout)["nodes"]
     rx1 = next(node for node in outcomes if node["name"] == "rx1")
-    named = ("refused", "malformed", "ignored", "abandoned", "wrong_pin", "pin_prompt", "unknown_alias")
+    named = (
+        "refused",
+        "malformed",
+        "ignored",
+        "abandoned",
+        "wrong_pin",
+        "pin_prompt",
+        "refused_otherwise",
+        "unknown_alias",
+    )
     assert rx1["received"] == sum(rx1[word] for word in (*named, "registration", "joined", "other", "probe"))
     assert malformed > 0.6 * NOISE
     assert lab.receiver.workers() == workers

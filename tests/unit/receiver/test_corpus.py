@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from receiver.lines.classify import RULES, Class, Classifier
-from shared.settings.schema import Receiver, Settings
+from receiver.lines.classify import RULES, Class
+from receiver.lines.rulebook import Rulebook
+from shared.settings.schema import Settings
 from tests.lab.process import ROOT
 
 LINES = ROOT / "tests" / "corpus" / "lines.jsonl"
@@ -24,11 +25,14 @@ def datagram_of(case: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case['class']}: {case['why']}")
 def test_a_line_means_what_the_corpus_says(case: dict[str, Any]) -> None:
-    found = Classifier(Receiver()).classify(datagram_of(case))
+    reading = Rulebook(Settings()).read(datagram_of(case))
+    found = reading.line
     assert found.meaning == case["class"]
     assert found.network == case.get("address")
     if "alias" in case:
         assert found.alias == case["alias"]
+    if "rule" in case:
+        assert reading.rule == case["rule"]
 
 
 def test_the_corpus_has_every_class() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from receiver.lines import formats as lines
 from receiver.lines import syslog
 from receiver.lines.classify import Class, Classifier
-from receiver.lines.formats import last_of
+from receiver.lines.formats import deciding
 from receiver.lines.syslog import message
 from shared.addresses import counted_network
 from shared.settings.schema import Receiver
@@ -163,7 +163,27 @@ def test_reading_the_longest_datagram_takes_no_longer_than_its_length_allows(fil
     assert time.process_time() - before < 1
 
 
-def test_the_last_of_a_list_counts() -> None:
-    assert [last_of(text) for text in ("403", "502, 403", "403 : 200", "502, 403 : 200", "-", "", "502, -")] == [
-        "403", "403", "200", "200", "-", "", "-",
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("statuses", "lengths", "found"),
+    [
+        ("403", "45", (403, 45, True)),
+        ("502, 403", "0, 45", (403, 45, True)),
+        ("403, 502", "45, 0", (403, 45, False)),
+        ("403 : 200", "45 : 900", (403, 45, False)),
+        ("502, 403 : 200", "0, 45 : 900", (403, 45, False)),
+        ("404, 403, 401", "60, 45, 50", (403, 45, False)),
+        ("404, 401", "60, 50", (401, 50, True)),
+        ("404 : 200", "60 : 900", (404, 60, False)),
+        ("404, 200", "60, 900", (200, 900, True)),
+        ("404, 404", "60, 61", (404, 61, True)),
+        ("502, 200", "0, 900", (200, 900, True)),
+        ("502, 403", "45", (403, None, True)),
+        ("502, -", "0, -", (None, None, True)),
+        ("-", "-", (None, None, True)),
+        ("", "", (None, None, True)),
+    ],
+)
+def test_a_refusal_decides_wherever_it_stands_in_the_list(
+    statuses: str, lengths: str, found: tuple[int | None, int | None, bool]
+) -> None:
+    assert deciding(statuses, lengths) == found

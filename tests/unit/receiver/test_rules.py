@@ -63,7 +63,7 @@ LINES = {
     "pin": datagram(),
     "prompt": datagram(p="0", l="73"),
     "scan": datagram(s="404", us="404"),
-    "registration": datagram(k="registration", s="401", us="401"),
+    "registration": datagram(k="registration", s="401", us="401", c="1"),
 }
 
 

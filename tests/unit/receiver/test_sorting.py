@@ -53,8 +53,9 @@ def test_each_class_is_counted_under_its_name(inlet: socket.socket) -> None:
         DEFAULTS,
         line(),
         line(p="0", l="73"),
+        line(l="1893"),
         line(s="404", us="404"),
-        line(k="registration"),
+        line(k="registration", c="1"),
         line(s="200", us="200"),
         line(m="other"),
         line(k="probe", ip="127.0.0.1", a="rp1/0123abcd/1/0"),
@@ -62,8 +63,8 @@ def test_each_class_is_counted_under_its_name(inlet: socket.socket) -> None:
         b"",
     )
     assert tally == {
-        "probe": 1, "wrong_pin": 1, "pin_prompt": 1, "unknown_alias": 1, "registration": 1, "joined": 1, "other": 1,
-        "malformed": 2,
+        "probe": 1, "wrong_pin": 1, "pin_prompt": 1, "refused_otherwise": 1, "unknown_alias": 1, "registration": 1,
+        "joined": 1, "other": 1, "malformed": 2,
     }  # fmt: skip
     assert slot.waiting == 4
 
