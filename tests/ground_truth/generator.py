@@ -84,8 +84,9 @@ def _http1(random: Random, marker: int, leaving: Leaving, last: list[Header]) ->
     fields: list[Header] = headers(random, _PINS)
     if random.random() < 0.99:
         fields.insert(0, (b"Host", random.choice((b"rp", b"RP:80", b"[::1]", b"127.0.0.1"))))
-    fields += _framing(random, method, body) + last
+    fields += _framing(random, method, body)
     lines += [_field(random, name, value) for name, value in fields]
+    lines += [b"%b: %b" % each for each in last]
     if random.random() < 0.02:
         lines.insert(
             random.randrange(2, len(lines) + 1), random.choice((b" folded: 1", b"no colon", b"pin : 1234", b": x"))

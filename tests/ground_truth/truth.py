@@ -11,13 +11,15 @@ Some truths no log line of the format can show. For these the right class is:
   had called a node, which may be gone again before the node heard of it.
 - A right PIN that is refused shows in the size of the answer: not when nobody waited for it, when nginx answered in the
   node's place, or when a short answer was compressed. Then it counts.
-- A target that dot segments lead to another place may still look as if a rewrite had changed it, if that place has its
-  own /v2/conferences/x/request_token. A rewrite that cuts a target asks the node for something else.
+- A room's path below another path, or with backslashes, may be a room's to some nodes: a 404 may then be one of a room.
+  A rewrite that cuts a target asks the node for something else.
 - A target that nginx cannot clean and that is too long for a datagram is not sent: a refusal of a PIN counts whatever
   was asked for, and nothing else does.
 - In the text formats the size of an answer tells a refusal from a prompt. An answer to a client that is gone, or that
-  first got "100 Continue", has another size. No text tells whether credentials were sent, or which site asked.
-- The appliance's format hides the end of some paths: then a refusal's size is what is left.
+  first got "100 Continue", has another size. No text tells whether credentials were sent, which site asked, or whether
+  a short answer was compressed.
+- The appliance's format hides the end of some paths, and a rewrite cuts some at a line feed: then a refusal's size is
+  what a text format has left.
 """
 
 from __future__ import annotations
@@ -50,9 +52,7 @@ HUNG_UP = "499"
 #: What nginx writes for a server that did not answer.
 NO_ANSWER = "-"
 
-_ASKED = re.compile(r"/api/client/v[0-9]+/(?:conferences|registrations)/", re.IGNORECASE)
-
-_LOOKS_ASKED = re.compile(r"(?s)/v[0-9]+/(?:conferences|registrations)/.+/request_token\Z", re.IGNORECASE)
+_LOOKS_ASKED = re.compile(r"(?s)/api/client/v[0-9]+/(?:conferences|registrations)/.+/request_token\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,13 @@ class Record:
     outcome: str
     status: int
     login: bool  #: credentials came along
-    cross_site: bool  #: a browser said that a page of another site asks
+    sites: tuple[str, ...]  #: every Sec-Fetch-Site: from where a page asked, as a browser said
     compressed: bool  #: the answer
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> Record:
-        return cls(**line | {"alias": line["alias"].encode("latin-1"), "pins": tuple(line["pins"])})
+        lists = {name: tuple(line[name]) for name in ("pins", "sites")}
+        return cls(**line | lists | {"alias": line["alias"].encode("latin-1")})
 
     def shows_a_pin(self, *, joins: bool) -> bool:
         """Whether the pin header that nginx logs is one; `joins` tells whether it logs all of them."""
@@ -85,14 +86,10 @@ class Record:
         return self.alias[:128].decode("utf-8", "replace").strip().lower() if self.alias else None
 
     @property
-    def led_elsewhere(self) -> bool:
-        """Whether dot segments led from one path that looks like a room to another such path."""
-        path = posixpath.normpath(unquote(re.split("[?#]", self.target)[0], "latin-1"))
-        return not self.alias and bool(_ASKED.match(self.target) and _LOOKS_ASKED.search(path))
-
-    @property
-    def refused_a_right_pin(self) -> bool:
-        return self.outcome in ("redirected", "full")
+    def asks_below(self) -> bool:
+        """Whether the target is a room's below a path that the node does not have, or with backslashes."""
+        path = unquote(re.split("[?#]", self.target)[0], "latin-1").replace("\\", "/")
+        return not self.alias and bool(_LOOKS_ASKED.search(posixpath.normpath(path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,7 @@ def by_pinban(record: Record | None, said: Said, front: Front, *, joins: bool) -
             return {"other"}
         case "registration", _ if not record.login:
             return {"other"}
-        case "other", _ if record.led_elsewhere or front.rewritten:
+        case "other", _ if record.asks_below or front.rewritten:
             return {"other", "unknown_alias"}
     return {_CLASSES[record.outcome]}
 
@@ -147,7 +144,7 @@ def by_text(record: Record | None, said: Said, front: Front, *, other_size: bool
         return {"other"}
     told = {_CLASSES[record.outcome]}
     unknown_size = other_size or front.own_pages or record.compressed
-    if unknown_size and (record.outcome == "prompt" or record.refused_a_right_pin):
+    if (unknown_size and record.outcome in ("prompt", "redirected")) or record.outcome == "full":
         told |= {"pin_prompt", "wrong_pin"}
     if record.outcome == "other" and front.rewritten:
         told |= {"unknown_alias"}
@@ -156,13 +153,16 @@ def by_text(record: Record | None, said: Said, front: Front, *, other_size: bool
     return told
 
 
-def is_counted(record: Record, meaning: str, *, text: bool) -> bool:
-    """Whether a rule counts it: nobody for what a page may have made his browser do."""
+def counted(record: Record | None, meaning: str, *, text: bool) -> set[str | None]:
+    """The rules that may count it: none counts what a page may have made a browser do."""
+    rule = RULES.get(meaning)
+    if record is None:
+        return {rule}
     if meaning == "registration":
-        return record.login and not text
-    if meaning == "unknown_alias":
-        return text or not record.cross_site
-    return meaning in RULES
+        return {rule if record.login and not text else None}
+    if meaning == "unknown_alias" and "cross-site" in record.sites and not text:
+        return {None, rule} if len(record.sites) > 1 else {None}  # nginx sees the first, or all as one
+    return {rule}
 
 
 def _unrecorded(said: Said, front: Front, *, guess: str) -> set[str]:

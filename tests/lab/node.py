@@ -74,7 +74,7 @@ def record(request: Request, reply: Reply) -> dict[str, str | int | bool | list[
         "outcome": reply.outcome,
         "status": reply.status,
         "login": request.login,
-        "cross_site": request.cross_site,
+        "sites": [site.decode("latin-1") for site in request.sites],
         "compressed": reply.compressed,
     }
 

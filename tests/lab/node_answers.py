@@ -88,7 +88,7 @@ class Request:
     keep_alive: bool
     pins: tuple[bytes, ...]  #: every pin header, in order
     login: bool  #: an Authorization header came along
-    cross_site: bool  #: a browser says that a page of another site asks
+    sites: tuple[bytes, ...]  #: every Sec-Fetch-Site: from where a page asks, as a browser says
     takes_gzip: bool
     body_length: int  #: bytes
     id: bytes = b""  #: X-Request-ID, where nginx is told to set it
@@ -109,11 +109,14 @@ class Request:
         method, target, version = first.split(b" ")
         headers: dict[bytes, bytes] = {}
         pins: list[bytes] = []
+        sites: list[bytes] = []
         for line in lines:
             name, _, value = line.partition(b":")
             headers[name.lower()] = value.strip()
             if name.lower() == b"pin":
                 pins.append(value.strip())
+            elif name.lower() == b"sec-fetch-site":
+                sites.append(value.strip())
         http11 = version == b"HTTP/1.1"
         wish = headers.get(b"connection", b"").lower()
         return cls(
@@ -123,7 +126,7 @@ class Request:
             wish != b"close" if http11 else wish == b"keep-alive",
             tuple(pins),
             b"authorization" in headers,
-            headers.get(b"sec-fetch-site", b"").lower() == b"cross-site",
+            tuple(sites),
             b"gzip" in headers.get(b"accept-encoding", b"").lower(),
             int(headers.get(b"content-length", b"0")),
             headers.get(b"x-request-id", b""),
