@@ -130,7 +130,7 @@ class Classifier:
 
     def _unknown_size(self, request: lines.Fields) -> int | None:
         unknown = request.status == 403 and request.kind == "conference" and request.length not in self._known_bytes
-        return request.length if unknown else None
+        return request.length or None if unknown else None  # nginx read nothing of a body that an error page replaces
 
 
 def _is_counted(meaning: Class, request: lines.Fields) -> bool:

@@ -141,8 +141,7 @@ def _json(line: bytes) -> Fields | None:
         kind,
         alias,
         status,
-        # "-" is a node that did not answer: asked if the client left, else the status is nginx's own, of an error page.
-        answered is not None or (v1.us != "" and own == HUNG_UP),
+        _was_asked(v1.us, answered, own),
         length,
         _PINS.get(v1.p),
         v1.id,
@@ -151,6 +150,14 @@ def _json(line: bytes) -> Fields | None:
         last and v1.e == "0",
         _ms(v1.d),
     )
+
+
+def _was_asked(listed: str, answered: int | None, own: int | None) -> bool:
+    """Whether a node was asked what the client asked, by the upstream list and its answer that decides."""
+    if answered is None:  # "-": it did not answer; if the client stayed, the status is an error page's
+        return listed != "" and own == HUNG_UP
+    # The only answer is a success, and nginx says otherwise: a node served the error page for a refusal of nginx.
+    return not (answered == 200 and own not in (200, HUNG_UP))
 
 
 def _cleared(raw: str) -> tuple[Kind | None, str]:
