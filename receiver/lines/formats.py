@@ -117,12 +117,14 @@ def deciding(statuses: str, lengths: str = "") -> tuple[int | None, int | None, 
 
 
 def _json(line: bytes) -> Fields | None:
+    encoding = "utf-8"
     try:
         try:
             v1 = _decode_v1(line)
         except UnicodeDecodeError:
-            # escape=json passes bytes from 0x80 on as they are, so a client can make the alias no UTF-8.
-            v1 = _decode_v1(line.decode("utf-8", "replace").encode())
+            # escape=json passes bytes from 0x80 on as they are, so a client can make alias and target no UTF-8.
+            encoding = "latin-1"
+            v1 = _decode_v1(line.decode(encoding).encode())
     except (msgspec.DecodeError, RecursionError):
         return None
     if v1.v != 1:
@@ -132,9 +134,9 @@ def _json(line: bytes) -> Fields | None:
     status = own if answered is None else answered
     if status is None:
         return None
-    kind, alias = _KINDS.get(v1.k), v1.a
+    kind, alias = _KINDS.get(v1.k), v1.a if encoding == "utf-8" else _bytes(v1.a, encoding).decode("utf-8", "replace")
     if v1.k == "unclear":
-        kind, alias = _cleared(v1.u)
+        kind, alias = _cleared(_bytes(v1.u, encoding))
     return Fields(
         v1.ip,
         v1.m == "POST",
@@ -160,14 +162,19 @@ def _was_asked(listed: str, answered: int | None, own: int | None) -> bool:
     return not (answered == 200 and own not in (200, HUNG_UP))
 
 
-def _cleared(raw: str) -> tuple[Kind | None, str]:
+def _bytes(text: str, encoding: str) -> bytes:
+    """What nginx wrote; what JSON escapes and the encoding lacks becomes "?"."""
+    return text.encode(encoding, "replace")
+
+
+def _cleared(raw: bytes) -> tuple[Kind | None, str]:
     """What a target asks for that nginx could not tell; it is empty when it was too long for the line.
 
     A node may take a backslash for a slash, and a rewrite may have cut a prefix off.
     """
-    if raw == "":
+    if raw == b"":
         return "unclear", ""
-    target = target_of(raw.replace("\\", "/").encode(), below=True)
+    target = target_of(raw, below=True) or target_of(raw.replace(b"\\", b"/"), below=True)
     return (target.kind, target.alias) if target else (None, "")
 
 
