@@ -78,6 +78,7 @@ class _V1(msgspec.Struct):
     e: str = ""
     d: str = ""
     u: str = ""
+    n: str = ""
 
 
 _KINDS: dict[str, Kind] = {"conference": "conference", "registration": "registration", "probe": "probe"}
@@ -143,7 +144,7 @@ def _json(line: bytes) -> Fields | None:
         kind,
         alias,
         status,
-        _was_asked(v1.us, answered, own),
+        _was_asked(v1.us, answered, own, v1.n),
         length,
         _PINS.get(v1.p),
         v1.id,
@@ -154,10 +155,13 @@ def _json(line: bytes) -> Fields | None:
     )
 
 
-def _was_asked(listed: str, answered: int | None, own: int | None) -> bool:
-    """Whether a node was asked what the client asked, by the upstream list and its answer that decides."""
+def _was_asked(listed: str, answered: int | None, own: int | None, connected: str) -> bool:
+    """Whether a node was asked what the client asked, by the upstream list and its answer that decides.
+
+    nginx sends a request as soon as it is connected; `connected` has how long that took, "-" for never.
+    """
     if answered is None:  # "-": it did not answer; if the client stayed, the status is an error page's
-        return listed != "" and own == HUNG_UP
+        return listed != "" and own == HUNG_UP and (connected == "" or connected.strip("-, :") != "")
     # The only answer is a success, and nginx says otherwise: a node served the error page for a refusal of nginx.
     return not (answered == 200 and own not in (200, HUNG_UP))
 

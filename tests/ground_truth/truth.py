@@ -7,11 +7,11 @@ Some truths no log line of the format can show. For these the right class is:
   not seen as a join before 1.23. A wrong PIN after a decoy shows in the size of the answer, unless the guesser left
   before the answer, the node compressed it, or nginx answered in its place. `proxy_set_header pin $http_pin` prevents
   all of this.
-- A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when the first pin header was a PIN and nginx
-  had called a node, which may be gone again before the node heard of it.
+- A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when a node was asked and the first pin header
+  was a PIN.
 - A right PIN that is refused shows in the size of the answer: not when nobody waited for it, when nginx answered in the
   node's place, or when a short answer was compressed. Then it counts.
-- A room's path below another path, or with backslashes, may be a room's to some nodes: a 404 may then be one of a room.
+- A room's path below another path, or with backslashes, may be a room's to some nodes: what they answer to it may count.
   A rewrite that cuts a target asks the node for something else.
 - A target that nginx cannot clean and that is too long for a datagram is not sent: a refusal of a PIN counts whatever
   was asked for, and nothing else does.
@@ -110,8 +110,11 @@ class Said:
 def by_pinban(record: Record | None, said: Said, front: Front, *, joins: bool) -> set[str]:
     """The classes that its pinban line may have; `other` may also be no line at all."""
     if record is None:
-        return _unrecorded(said, front, guess="wrong_pin")
+        return _unrecorded(said, front)
     shows_a_pin = record.shows_a_pin(joins=joins)
+    may_be_a_room = record.outcome == "other" and (record.asks_below or front.rewritten)
+    if said.status == HUNG_UP and may_be_a_room and shows_a_pin:
+        return {"other", "wrong_pin"}
     if said.status == HUNG_UP:
         guessed = record.outcome not in ("registration", "other") and shows_a_pin
         return {"wrong_pin"} if guessed else {"other"}
@@ -131,7 +134,7 @@ def by_pinban(record: Record | None, said: Said, front: Front, *, joins: bool) -
             return {"other"}
         case "registration", _ if not record.login:
             return {"other"}
-        case "other", _ if record.asks_below or front.rewritten:
+        case "other", _ if may_be_a_room:
             return {"other", "unknown_alias"}
     return {_CLASSES[record.outcome]}
 
@@ -139,7 +142,7 @@ def by_pinban(record: Record | None, said: Said, front: Front, *, joins: bool) -
 def by_text(record: Record | None, said: Said, front: Front, *, other_size: bool, hidden: bool) -> set[str]:
     """The classes that its line in a text format may have; `hidden` tells whether the end of its path is."""
     if record is None:
-        return _unrecorded(said, front, guess="other")
+        return _unrecorded(said, front)
     if said.status == HUNG_UP:
         return {"other"}
     told = {_CLASSES[record.outcome]}
@@ -165,10 +168,8 @@ def counted(record: Record | None, meaning: str, *, text: bool) -> set[str | Non
     return {rule}
 
 
-def _unrecorded(said: Said, front: Front, *, guess: str) -> set[str]:
+def _unrecorded(said: Said, front: Front) -> set[str]:
     """A request that no node has seen is no guess, and nginx's own answer is no node's."""
-    if said.status == HUNG_UP and said.upstream == NO_ANSWER and not front.waits:
-        return {"other", guess}
     if front.own_pages and said.upstream == "200":  # another server has refused it for nginx
         return {"other", "joined"}
     return {"other"}

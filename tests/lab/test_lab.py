@@ -25,7 +25,7 @@ from tests.lab.process import ROOT, LabError, Process, wait_until
 from tests.lab.tap import Datagram, Tap
 from tests.lab.wires import CORE
 
-FIELDS = {"v", "id", "t", "ip", "m", "k", "a", "s", "us", "l", "p", "c", "x", "e", "d", "u"}
+FIELDS = {"v", "id", "t", "ip", "m", "k", "a", "s", "us", "l", "p", "c", "x", "e", "d", "u", "n"}
 
 
 @pytest.fixture(scope="module")
