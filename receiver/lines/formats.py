@@ -30,8 +30,9 @@ _SEPARATOR = re.compile(r", | : ")
 #: What decides in an upstream list, first one first. A 404 only where no other server was asked after it.
 _REFUSALS = (re.compile(r"\b403\b"), re.compile(r"\b401\b"), re.compile(r"\b404(?= : |\Z)"))
 
-#: What the appliance writes for all that follows `code=`, `state=`, `token=`, `pin=` or `data=` in a request line.
-_FILTERED = b"[FILTERED]"
+#: A path with what the appliance writes for all that follows `code=`, `state=`, `token=`, `pin=` or `data=`; or with a
+#: line feed, where a rewrite ends what it hands on, because its "." does not match one.
+_HIDDEN = re.compile(rb"[^?#]*(?:\[FILTERED\]|%0a)", re.IGNORECASE)
 
 #: nginx's status for a client that did not wait for the answer.
 HUNG_UP = 499
@@ -179,6 +180,8 @@ def _cleared(raw: bytes) -> tuple[Kind | None, str]:
     if raw == b"":
         return "unclear", ""
     target = target_of(raw, below=True) or target_of(raw.replace(b"\\", b"/"), below=True)
+    if target is None and _HIDDEN.match(raw):
+        return "unclear", ""
     return (target.kind, target.alias) if target else (None, "")
 
 
@@ -195,7 +198,7 @@ def _text(parts: list[bytes]) -> Fields | None:
     method, asked = _request(_ESCAPED.sub(lambda m: bytes((int(m[1], 16),)), parts[1]))
     target = target_of(asked)
     kind: Kind | None = target.kind if target else None
-    if target is None and _FILTERED in asked.partition(b"?")[0].partition(b"#")[0]:
+    if target is None and _HIDDEN.match(asked):
         kind = "unclear"
     return Fields(
         head[1].decode("latin-1"),

@@ -147,7 +147,7 @@ class Comparison:
         status, upstream, length = found.groups() if (found := _NUMBERS.search(raw)) else (b"", b"", b"")
         said = Said(status.decode(), upstream.decode(), length.decode(), untold)
         expected = by_pinban(record, said, each.front, joins=self._joins)
-        named = bool(raw) and not untold
+        named = bool(raw) and not untold and not (record and record.goes_back_over(each.front))
         if why := self._wrong(reading, expected, record, each, named=named, text=False):
             self._differ(f"pinban, {each.front.name}: {why}", each.marker, record, raw)
 

@@ -45,6 +45,7 @@ class Front:
     one_pin: bool = False  #: the node gets the pin header that is logged
     balanced: bool = False  #: clients may come by way of the balancer
     rewritten: bool = False  #: what the node is asked for is not what the client asked for
+    unmerged: bool = False  #: nginx leaves two slashes two
     own_pages: bool = False  #: nginx answers in a refusal's place: the size of the body is not the node's
 
     @property
@@ -94,7 +95,7 @@ PROXIED_PAGE = Front(
 BALANCED = Front(
     "balanced", 114, f"{_WAIT} set_real_ip_from {BALANCER}; real_ip_header X-Forwarded-For;", balanced=True
 )
-UNMERGED = Front("unmerged", 116, f"{_WAIT} merge_slashes off;")
+UNMERGED = Front("unmerged", 116, f"{_WAIT} merge_slashes off;", unmerged=True)
 
 #: One of its nodes is dead, so that a guess may be answered by the second that is asked.
 RETRIED = Front(

@@ -12,7 +12,8 @@ Some truths no log line of the format can show. For these the right class is:
 - A right PIN that is refused shows in the size of the answer: not when nobody waited for it, when nginx answered in the
   node's place, or when a short answer was compressed. Then it counts.
 - A room's path below another path, or with backslashes, may be a room's to some nodes: what they answer to it may count.
-  A rewrite that cuts a target asks the node for something else.
+  A rewrite that cuts a target asks the node for something else. Where two slashes stay two, nginx goes back over an
+  empty element for each "..", and a node over one that is not empty: the room may get another name.
 - A target that nginx cannot clean and that is too long for a datagram is not sent: a refusal of a PIN counts whatever
   was asked for, and nothing else does.
 - In the text formats the size of an answer tells a refusal from a prompt. An answer to a client that is gone, or that
@@ -86,10 +87,19 @@ class Record:
         return self.alias[:128].decode("utf-8", "replace").strip().lower() if self.alias else None
 
     @property
+    def path(self) -> str:
+        """Of the target, decoded."""
+        return unquote(re.split("[?#]", self.target)[0], "latin-1")
+
+    @property
     def asks_below(self) -> bool:
         """Whether the target is a room's below a path that the node does not have, or with backslashes."""
-        path = unquote(re.split("[?#]", self.target)[0], "latin-1").replace("\\", "/")
-        return not self.alias and bool(_LOOKS_ASKED.search(posixpath.normpath(path)))
+        path = posixpath.normpath(self.path.replace("\\", "/"))
+        return not self.alias and bool(_LOOKS_ASKED.search(path))
+
+    def goes_back_over(self, front: Front) -> bool:
+        """Whether dot segments mean something else where two slashes stay two."""
+        return front.unmerged and "//" in self.path and "/.." in self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,8 @@ def by_pinban(record: Record | None, said: Said, front: Front, *, joins: bool) -
     if record is None:
         return _unrecorded(said, front)
     shows_a_pin = record.shows_a_pin(joins=joins)
-    may_be_a_room = record.outcome == "other" and (record.asks_below or front.rewritten)
+    led_there = record.asks_below or record.goes_back_over(front) or front.rewritten
+    may_be_a_room = record.outcome == "other" and led_there
     if said.status == HUNG_UP and may_be_a_room and shows_a_pin:
         return {"other", "wrong_pin"}
     if said.status == HUNG_UP:
