@@ -66,6 +66,8 @@ class Target:
         '"POST ', '" 403 56 "', '"403"', "/api/client/v2/conferences/", "/request_token", " HTTP/1.1", "%2f", "/../",
         "<190>Nov 22 14:12:18 ", "pinban: ", "<14>1 - - - - - - ", '{"v":1,', '"ip":"203.0.113.66"', '"m":"POST"',
         '"k":"conference"', '"k":"registration"', '"s":"499"', '"us":"403"', '"us":"502, 200"', '"p":"1"', '"l":"45"',
+        '"k":"unclear"', '"u":"', '"c":"1"', '"x":"1"', '"e":"0"', '"us":"403 : 200"', "[FILTERED]", '"l":"59"',
+        '"n":"-"', "%0a",
         '"a":"', '","', "\\u0022", "\\x22", "::ffff:203.0.113.66", "2001:db8::1", " - - [", "]  ", "198.51.100.66", OWN,
     )  # fmt: skip
 
@@ -89,7 +91,7 @@ class Target:
         if failure is not None:
             self._check_failure(failure)
             assert failure.rule in DEFAULT.rules
-            assert (failure.network, outcome) in {(o.network, o.meaning) for o in opinions(data)}, (failure, outcome)
+            assert (failure.network, outcome) in counted(data), (failure, outcome)
         if len(data) % 4 == 0 or OWN.encode() in data:  # the same again is half of the time
             self._check_own(data)
         if len(data) % 16 == 0:
@@ -104,7 +106,7 @@ class Target:
             said = _OWN.findall(data.decode("utf-8", "replace"))
             assert failure.network in {network_of(each) for each in said}
         else:
-            assert (failure.network, outcome) in {(o.network, o.meaning) for o in opinions(data)}
+            assert (failure.network, outcome) in counted(data)
 
     def _check_failure(self, failure: Failure) -> None:
         assert str(parse_network(failure.network)) == failure.network, "not canonical"
@@ -114,6 +116,11 @@ class Target:
         words = f"{failure.id} {failure.evidence}".split(" ")
         assert len(words) == 3, words
         assert all(word.isprintable() for word in words)
+
+
+def counted(data: bytes) -> set[tuple[str, str]]:
+    """Whom the datagram may have counted, and as what."""
+    return {(opinion.network, opinion.meaning) for opinion in opinions(data) if opinion.counted}
 
 
 def sorted_by(sorter: Sorter, data: bytes | None, sender: bytes = FRIEND) -> tuple[str, Failure | None]:

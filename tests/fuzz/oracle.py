@@ -17,6 +17,8 @@ from urllib.parse import unquote_to_bytes
 #: Body sizes of a 403, as the defaults have them.
 WRONG_PIN_BYTES = {45, 46, 56, 57}
 PROMPT_BYTES = {69, 73, 77, 80, 84, 88, 110, 121, 137, 141, 148, 152}
+OTHERWISE_BYTES = {59, 60, 70, 71}
+LONGEST_REFUSAL = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,17 @@ class Opinion:
 
     network: str  #: the address that would be counted
     meaning: str  #: a class of the design's table
+    counted: bool = True  #: whether a rule may count it
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One element of an upstream list."""
+
+    status: int | None
+    length: int | None
+    left: bool  #: another server was asked after it
+    last: bool
 
 
 def opinions(datagram: bytes) -> Iterator[Opinion]:
@@ -88,13 +101,25 @@ def _v1(line: bytes) -> Opinion | None:
     network = network_of(said["ip"])
     if network is None:
         return None
-    own, upstream, pin = (str(said.get(key, "")) for key in ("s", "us", "p"))
-    length = _number(_last(str(said.get("l", ""))))
-    status = _status(_last(upstream), own)
-    meaning = "other"
-    if said.get("m") == "POST" and (upstream or status == 499):
-        meaning = _meaning(str(said.get("k")), status, length, pin)
-    return Opinion(network, meaning)
+    own, upstream, pin, kind, credentials = (str(said.get(key, "")) for key in ("s", "us", "p", "k", "c"))
+    answer = _deciding(_answers(upstream, str(said.get("l", ""))))
+    if answer.status is None and own != "499":
+        return Opinion(network, "other")
+    if answer.status == 200 and own not in {"200", "499"}:  # of an error page
+        return Opinion(network, "other")
+    if said.get("m") != "POST" or not upstream:
+        return Opinion(network, "other")
+    if answer.status is None and said.get("n") and not set(str(said["n"])) - set("-, :"):  # no node was reached
+        return Opinion(network, "other")
+    if kind == "unclear" and (raw := str(said.get("u", "")).encode("utf-8", "replace")):
+        read = _kind(raw, below=True) or _kind(raw.replace(b"\\", b"/"), below=True)
+        kind = "unclear" if not read and _is_cut(raw) else read
+    if kind == "registration" and credentials == "0":
+        return Opinion(network, "other")
+    honest = said.get("e") == "0" and answer.last
+    meaning = _meaning(kind, answer.status or 499, answer.length, pin, honest=honest)
+    by_a_page = meaning == "unknown_alias" and said.get("x") == "1"
+    return Opinion(network, meaning, not by_a_page and (meaning != "registration" or credentials == "1"))
 
 
 def _text(line: bytes) -> Opinion | None:
@@ -103,47 +128,99 @@ def _text(line: bytes) -> Opinion | None:
     network = network_of(address.decode("latin-1"))
     if network is None or not dash or len(parts) < 7:
         return None
-    status, _, length = parts[2].strip().partition(b" ")
-    last = _last(parts[9].decode("latin-1")) if len(parts) == 13 else ""
+    own, _, size = parts[2].strip().partition(b" ")
+    upstream, seconds = (parts[9].decode("latin-1"), parts[11]) if len(parts) == 13 else ("", b"")
+    answer = _deciding(_answers(upstream, ""))
+    status = _number(own.decode("latin-1")) if answer.status is None else answer.status
     method, _, rest = _unescaped(parts[1]).partition(b" ")
-    kind = _kind(rest) if method == b"POST" else ""
-    code = _status(last, status.decode("latin-1"))
-    return Opinion(network, _meaning(kind, code, _number(length.strip().decode("latin-1")), None) if kind else "other")
+    if method != b"POST" or (upstream == "-" and seconds == b"-"):
+        return Opinion(network, "other")
+    target = _target(rest)
+    kind = _kind(target)
+    if not kind and _is_cut(target):
+        kind = "unclear"
+    meaning = _meaning(
+        kind, status, _number(size.strip().decode("latin-1")) if answer.last else None, None, honest=False
+    )
+    return Opinion(network, meaning, meaning != "registration")
 
 
-def _meaning(kind: str, status: int | None, length: int | None, pin: str | None) -> str:
+def _is_cut(target: bytes) -> bool:
+    """Whether the appliance's filter or a rewrite may have hidden the end of the path."""
+    path = target.split(b"?")[0].split(b"#")[0].lower()
+    return b"[filtered]" in path or b"%0a" in path
+
+
+def _answers(statuses: str, lengths: str) -> list[Answer]:
+    sizes = lengths.replace(" : ", ", ").split(", ")
+    answers: list[Answer] = []
+    runs = statuses.split(" : ")
+    for run, elements in enumerate(each.split(", ") for each in runs):
+        for at, status in enumerate(elements):
+            size = sizes[len(answers)] if len(answers) < len(sizes) else ""
+            left = at + 1 < len(elements)
+            answers.append(Answer(_number(status), _number(size), left, not left and run + 1 == len(runs)))
+    return answers
+
+
+def _deciding(answers: list[Answer]) -> Answer:
+    """The first refusal, or the last answer; a room that the next server knew is no refusal."""
+    for status in (403, 401, 404):
+        for answer in answers:
+            if answer.status == status and not (status == 404 and answer.left):
+                return answer
+    return answers[-1]
+
+
+def _meaning(kind: str, status: int | None, length: int | None, pin: str | None, *, honest: bool) -> str:
+    """`honest`: the size is that of the body before any compression."""
     if kind == "registration":
         return "registration" if status in {401, 403} else "other"
-    if kind != "conference":
+    if kind not in {"conference", "unclear"}:
         return "other"
-    unknown_pin = pin not in {"0", "n", "1"}
-    if status == 403:
-        guessed = pin == "1" or length in WRONG_PIN_BYTES or (unknown_pin and length not in PROMPT_BYTES)
-        return "wrong_pin" if guessed else "pin_prompt"
     if status == 499 and pin == "1":
         return "wrong_pin"
+    if kind == "unclear":
+        return "wrong_pin" if status == 403 and (pin == "1" or length in WRONG_PIN_BYTES) else "other"
+    unknown_pin = pin not in {"0", "n", "1"}
+    if status == 403:
+        return _refusal(length, shown=pin == "1", unknown=unknown_pin, honest=honest)
     if status == 404:
         return "unknown_alias"
     return "joined" if status == 200 and (unknown_pin or pin == "1") else "other"
 
 
-def _kind(rest: bytes) -> str:
-    """The kind of token that the target, with what follows it, asks for; "" without one."""
+def _refusal(length: int | None, *, shown: bool, unknown: bool, honest: bool) -> str:
+    if length in WRONG_PIN_BYTES:
+        return "wrong_pin"
+    if not shown and (not unknown or length in PROMPT_BYTES):
+        return "pin_prompt"
+    otherwise = length is not None and (length > LONGEST_REFUSAL or (honest and length in OTHERWISE_BYTES))
+    return "refused_otherwise" if otherwise else "wrong_pin"
+
+
+def _target(rest: bytes) -> bytes:
+    """What is left of a request line without its method, its version and the spaces around both."""
     target = rest.strip(b" ")
     before, _, version = target.rpartition(b" ")
-    if version.startswith(b"HTTP/"):
-        target = before.rstrip(b" ")
+    return before.rstrip(b" ") if version.startswith(b"HTTP/") else target
+
+
+def _kind(target: bytes, *, below: bool = False) -> str:
+    """The kind of token that the target asks for, `below` any other path; "" without one."""
     if not target.startswith(b"/"):
         _, authority, path = target.partition(b"://")
         target = b"/" + path.partition(b"/")[2] if authority else target
     asked = unquote_to_bytes(target.split(b"?")[0].split(b"#")[0]).decode("latin-1")
     steps = str(posixpath.normpath("/" + asked)).strip("/").split("/")
     folded = [step.lower() for step in steps]
-    if len(steps) < 6 or folded[:2] != ["api", "client"] or folded[-1] != "request_token":
-        return ""
-    if not (folded[2][:1] == "v" and folded[2][1:].isdigit()) or folded[3] not in {"conferences", "registrations"}:
-        return ""
-    return folded[3].removesuffix("s")
+    for begin in range(len(steps) - 5 if below else 1):
+        api, client, version, kind = (*folded[begin : begin + 4], "", "", "", "")[:4]
+        numbered = version[:1] == "v" and version[1:].isdigit()
+        if (api, client) == ("api", "client") and numbered and kind in {"conferences", "registrations"}:
+            asked_for = len(steps) - begin >= 6 and folded[-1] == "request_token"
+            return kind.removesuffix("s") if asked_for else ""
+    return ""
 
 
 def _unescaped(field: bytes) -> bytes:
@@ -155,17 +232,6 @@ def _unescaped(field: bytes) -> bytes:
         except ValueError:
             out += b"\\x" + each
     return out
-
-
-def _last(listed: str) -> str:
-    """A single element as it is; of several, the last one without the spaces around it."""
-    last = listed.rsplit(", ", maxsplit=1)[-1].rsplit(" : ", maxsplit=1)[-1]
-    return last.strip() if "," in listed or ":" in listed else listed
-
-
-def _status(last: str, own: str) -> int | None:
-    upstream = _number(last)
-    return _number(own) if upstream is None else upstream
 
 
 def _number(text: str) -> int | None:

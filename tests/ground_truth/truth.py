@@ -7,11 +7,11 @@ Some truths no log line of the format can show. For these the right class is:
   not seen as a join before 1.23. A wrong PIN after a decoy shows in the size of the answer, unless the guesser left
   before the answer, the node compressed it, or nginx answered in its place. `proxy_set_header pin $http_pin` prevents
   all of this.
-- A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when a node was asked and the first pin header
-  was a PIN.
+- A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when a node was asked and the first pin
+  header was a PIN.
 - A right PIN that is refused shows in the size of the answer: not when nobody waited for it, when nginx answered in the
   node's place, or when a short answer was compressed. Then it counts.
-- A room's path below another path, or with backslashes, may be a room's to some nodes: what they answer to it may count.
+- A room's path below another path, or with backslashes, may be a room's to some nodes: what they answer may count.
   A rewrite that cuts a target asks the node for something else. Where two slashes stay two, nginx goes back over an
   empty element for each "..", and a node over one that is not empty: the room may get another name.
 - A target that nginx cannot clean and that is too long for a datagram is not sent: a refusal of a PIN counts whatever

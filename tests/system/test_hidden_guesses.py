@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.lines import Class, Reading, Rulebook
+from receiver.lines import Class, Line, Reading, Rulebook
 from shared.settings import Settings
 from tests.lab.http1 import Connection, Header
 from tests.lab.netns import Namespace, unique_prefix
@@ -42,7 +42,9 @@ SERVERS = {
         location /api/ { rewrite ^/api/client/(.*) /opaque/$1 break; proxy_pass http://inner; }""",
     "a rewrite of the end": """
         location /api/ { rewrite ^/api/(.*)/request_token/?$ /api/$1/ask break; proxy_pass http://inner; }""",
-    "a path that is cut off": "location /pexip/ { proxy_pass http://node/; } location /api/ { proxy_pass http://node; }",
+    "a path that is cut off": """
+        location /pexip/ { proxy_pass http://node/; }
+        location /api/ { proxy_pass http://node; }""",
     "an error page of its own": """
         proxy_intercept_errors on; error_page 401 403 404 /denied.html;
         location /api/ { proxy_pass http://node; }
@@ -103,6 +105,14 @@ SPELLINGS = (
 
 #: Ways that no datagram has room for.
 LONG = (PATH.replace("/v2", "/" + "/%2e" * 200 + "/v2"), PATH.replace("/meet", "/./" * 300 + "meet"))
+
+#: What a browser adds to a POST that a page of another site makes without asking the node first (Fetch, no-cors).
+NO_CORS = (
+    ("Origin", "https://example.org"),
+    ("Content-Type", "text/plain"),
+    ("Sec-Fetch-Mode", "no-cors"),
+    ("Sec-Fetch-Site", "cross-site"),
+)
 
 #: What is no request for a token, however it is written.
 ASIDE = (
@@ -270,6 +280,17 @@ def test_prompts_and_joins_are_no_guesses(site: Site, server: str) -> None:
         assert ids
         assert {line.id for line in asked.lines if line.meaning is meaning} == ids
         assert not asked.counted("pin")
+
+
+def test_a_page_of_another_site_gets_nobody_counted(site: Site, server: str) -> None:
+    rooms = [PATH.replace("meet.alice", f"gone{number}") for number in range(3)]
+    devices = [room.replace("conferences", "registrations") for room in rooms]
+    by_a_page = site.ask(server, [*rooms, *devices], *NO_CORS)
+    assert not [reading for reading in by_a_page.readings if reading.rule in ("pin", "scan", "registration")]
+    asked = 0 if server == "a cross-site refusal" else 6
+    assert len(by_a_page.verdicts) == asked
+    by_hand = site.ask(server, [*rooms, *devices], ("Authorization", "x-pexip-basic YTpi"))
+    assert [reading.rule for reading in by_hand.readings] == ["scan"] * 3 + ["registration"] * 3
 
 
 def test_other_requests_are_not_counted(site: Site, server: str) -> None:
