@@ -30,9 +30,11 @@ _SEPARATOR = re.compile(r", | : ")
 #: What decides in an upstream list, first one first. A 404 only where no other server was asked after it.
 _REFUSALS = (re.compile(r"\b403\b"), re.compile(r"\b401\b"), re.compile(r"\b404(?= : |\Z)"))
 
-#: A path with what the appliance writes for all that follows `code=`, `state=`, `token=`, `pin=` or `data=`; or with a
-#: line feed, where a rewrite ends what it hands on, because its "." does not match one.
-_HIDDEN = re.compile(rb"[^?#]*(?:\[FILTERED\]|%0a)", re.IGNORECASE)
+#: A path with what the appliance writes for all that follows `code=`, `state=`, `token=`, `pin=` or `data=`.
+_FILTERED = re.compile(rb"[^?#]*\[FILTERED\]")
+
+#: A path with a line feed, where a rewrite ends what it hands on: its "." does not match one.
+_CUT = re.compile(rb"[^?#]*%0a", re.IGNORECASE)
 
 #: nginx's status for a client that did not wait for the answer.
 HUNG_UP = 499
@@ -180,7 +182,7 @@ def _cleared(raw: bytes) -> tuple[Kind | None, str]:
     if raw == b"":
         return "unclear", ""
     target = target_of(raw, below=True) or target_of(raw.replace(b"\\", b"/"), below=True)
-    if target is None and _HIDDEN.match(raw):
+    if target is None and _CUT.match(raw):
         return "unclear", ""
     return (target.kind, target.alias) if target else (None, "")
 
@@ -198,7 +200,7 @@ def _text(parts: list[bytes]) -> Fields | None:
     method, asked = _request(_ESCAPED.sub(lambda m: bytes((int(m[1], 16),)), parts[1]))
     target = target_of(asked)
     kind: Kind | None = target.kind if target else None
-    if target is None and _HIDDEN.match(asked):
+    if target is None and (_FILTERED.match(asked) or _CUT.match(asked)):
         kind = "unclear"
     return Fields(
         head[1].decode("latin-1"),

@@ -113,7 +113,7 @@ def _v1(line: bytes) -> Opinion | None:
         return Opinion(network, "other")
     if kind == "unclear" and (raw := str(said.get("u", "")).encode("utf-8", "replace")):
         read = _kind(raw, below=True) or _kind(raw.replace(b"\\", b"/"), below=True)
-        kind = "unclear" if not read and _is_cut(raw) else read
+        kind = "unclear" if not read and _has(raw, b"%0a") else read
     if kind == "registration" and credentials == "0":
         return Opinion(network, "other")
     honest = said.get("e") == "0" and answer.last
@@ -137,7 +137,7 @@ def _text(line: bytes) -> Opinion | None:
         return Opinion(network, "other")
     target = _target(rest)
     kind = _kind(target)
-    if not kind and _is_cut(target):
+    if not kind and (b"[FILTERED]" in target.split(b"?")[0].split(b"#")[0] or _has(target, b"%0a")):
         kind = "unclear"
     meaning = _meaning(
         kind, status, _number(size.strip().decode("latin-1")) if answer.last else None, None, honest=False
@@ -145,10 +145,9 @@ def _text(line: bytes) -> Opinion | None:
     return Opinion(network, meaning, meaning != "registration")
 
 
-def _is_cut(target: bytes) -> bool:
-    """Whether the appliance's filter or a rewrite may have hidden the end of the path."""
-    path = target.split(b"?")[0].split(b"#")[0].lower()
-    return b"[filtered]" in path or b"%0a" in path
+def _has(target: bytes, word: bytes) -> bool:
+    """Whether a word, in lower case, is in the target's path."""
+    return word in target.split(b"?")[0].split(b"#")[0].lower()
 
 
 def _answers(statuses: str, lengths: str) -> list[Answer]:

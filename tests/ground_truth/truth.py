@@ -11,7 +11,8 @@ Some truths no log line of the format can show. For these the right class is:
   header was a PIN.
 - A right PIN that is refused shows in the size of the answer: not when nobody waited for it, when nginx answered in the
   node's place, or when a short answer was compressed. Then it counts.
-- A room's path below another path, or with backslashes, may be a room's to some nodes: what they answer may count.
+- A room's path below another path, with backslashes or a line feed, may be a room's to some nodes: what they answer may
+  count.
   A rewrite that cuts a target asks the node for something else. Where two slashes stay two, nginx goes back over an
   empty element for each "..", and a node over one that is not empty: the room may get another name.
 - A target that nginx cannot clean and that is too long for a datagram is not sent: a refusal of a PIN counts whatever
@@ -93,9 +94,9 @@ class Record:
 
     @property
     def asks_below(self) -> bool:
-        """Whether the target is a room's below a path that the node does not have, or with backslashes."""
+        """Whether the target is a room's below a path that the node does not have, with backslashes or a line feed."""
         path = posixpath.normpath(self.path.replace("\\", "/"))
-        return not self.alias and bool(_LOOKS_ASKED.search(path))
+        return not self.alias and bool("\n" in path or _LOOKS_ASKED.search(path))
 
     def goes_back_over(self, front: Front) -> bool:
         """Whether dot segments mean something else where two slashes stay two."""
