@@ -116,7 +116,7 @@ class Request:
             if name.lower() == b"pin":
                 pins.append(value.strip())
             elif name.lower() == b"sec-fetch-site":
-                sites.append(value.strip())
+                sites.append(value.strip(b" "))  # no browser writes a tab
         http11 = version == b"HTTP/1.1"
         wish = headers.get(b"connection", b"").lower()
         return cls(
