@@ -30,8 +30,11 @@ _SEPARATOR = re.compile(r", | : ")
 #: What decides in an upstream list, first one first. A 404 only where no other server was asked after it.
 _REFUSALS = (re.compile(r"\b403\b"), re.compile(r"\b401\b"), re.compile(r"\b404(?= : |\Z)"))
 
-#: What the appliance writes for all that follows `code=`, `state=`, `token=`, `pin=` or `data=` in a request line.
-_FILTERED = b"[FILTERED]"
+#: A path with what the appliance writes for all that follows `code=`, `state=`, `token=`, `pin=` or `data=`.
+_FILTERED = re.compile(rb"[^?#]*\[FILTERED\]")
+
+#: A path with a line feed, where a rewrite ends what it hands on: its "." does not match one.
+_CUT = re.compile(rb"[^?#]*%0a", re.IGNORECASE)
 
 #: nginx's status for a client that did not wait for the answer.
 HUNG_UP = 499
@@ -78,6 +81,7 @@ class _V1(msgspec.Struct):
     e: str = ""
     d: str = ""
     u: str = ""
+    n: str = ""
 
 
 _KINDS: dict[str, Kind] = {"conference": "conference", "registration": "registration", "probe": "probe"}
@@ -117,12 +121,14 @@ def deciding(statuses: str, lengths: str = "") -> tuple[int | None, int | None, 
 
 
 def _json(line: bytes) -> Fields | None:
+    encoding = "utf-8"
     try:
         try:
             v1 = _decode_v1(line)
         except UnicodeDecodeError:
-            # escape=json passes bytes from 0x80 on as they are, so a client can make the alias no UTF-8.
-            v1 = _decode_v1(line.decode("utf-8", "replace").encode())
+            # escape=json passes bytes from 0x80 on as they are, so a client can make alias and target no UTF-8.
+            encoding = "latin-1"
+            v1 = _decode_v1(line.decode(encoding).encode())
     except (msgspec.DecodeError, RecursionError):
         return None
     if v1.v != 1:
@@ -132,16 +138,16 @@ def _json(line: bytes) -> Fields | None:
     status = own if answered is None else answered
     if status is None:
         return None
-    kind, alias = _KINDS.get(v1.k), v1.a
+    kind, alias = _KINDS.get(v1.k), v1.a if encoding == "utf-8" else _bytes(v1.a, encoding).decode("utf-8", "replace")
     if v1.k == "unclear":
-        kind, alias = _cleared(v1.u)
+        kind, alias = _cleared(_bytes(v1.u, encoding))
     return Fields(
         v1.ip,
         v1.m == "POST",
         kind,
         alias,
         status,
-        _was_asked(v1.us, answered, own),
+        _was_asked(v1.us, answered, own, v1.n),
         length,
         _PINS.get(v1.p),
         v1.id,
@@ -152,22 +158,32 @@ def _json(line: bytes) -> Fields | None:
     )
 
 
-def _was_asked(listed: str, answered: int | None, own: int | None) -> bool:
-    """Whether a node was asked what the client asked, by the upstream list and its answer that decides."""
+def _was_asked(listed: str, answered: int | None, own: int | None, connected: str) -> bool:
+    """Whether a node was asked what the client asked, by the upstream list and its answer that decides.
+
+    nginx sends a request as soon as it is connected; `connected` has how long that took, "-" for never.
+    """
     if answered is None:  # "-": it did not answer; if the client stayed, the status is an error page's
-        return listed != "" and own == HUNG_UP
+        return listed != "" and own == HUNG_UP and (connected == "" or connected.strip("-, :") != "")
     # The only answer is a success, and nginx says otherwise: a node served the error page for a refusal of nginx.
     return not (answered == 200 and own not in (200, HUNG_UP))
 
 
-def _cleared(raw: str) -> tuple[Kind | None, str]:
+def _bytes(text: str, encoding: str) -> bytes:
+    """What nginx wrote; what JSON escapes and the encoding lacks becomes "?"."""
+    return text.encode(encoding, "replace")
+
+
+def _cleared(raw: bytes) -> tuple[Kind | None, str]:
     """What a target asks for that nginx could not tell; it is empty when it was too long for the line.
 
     A node may take a backslash for a slash, and a rewrite may have cut a prefix off.
     """
-    if raw == "":
+    if raw == b"":
         return "unclear", ""
-    target = target_of(raw.replace("\\", "/").encode("utf-8", "replace"), below=True)
+    target = target_of(raw, below=True) or target_of(raw.replace(b"\\", b"/"), below=True)
+    if target is None and _CUT.match(raw):
+        return "unclear", ""
     return (target.kind, target.alias) if target else (None, "")
 
 
@@ -184,7 +200,7 @@ def _text(parts: list[bytes]) -> Fields | None:
     method, asked = _request(_ESCAPED.sub(lambda m: bytes((int(m[1], 16),)), parts[1]))
     target = target_of(asked)
     kind: Kind | None = target.kind if target else None
-    if target is None and _FILTERED in asked.partition(b"?")[0].partition(b"#")[0]:
+    if target is None and (_FILTERED.match(asked) or _CUT.match(asked)):
         kind = "unclear"
     return Fields(
         head[1].decode("latin-1"),

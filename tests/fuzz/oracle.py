@@ -109,8 +109,11 @@ def _v1(line: bytes) -> Opinion | None:
         return Opinion(network, "other")
     if said.get("m") != "POST" or not upstream:
         return Opinion(network, "other")
-    if kind == "unclear" and (raw := str(said.get("u", ""))):
-        kind = _kind(raw.replace("\\", "/").encode("utf-8", "replace"), below=True)
+    if answer.status is None and said.get("n") and not set(str(said["n"])) - set("-, :"):  # no node was reached
+        return Opinion(network, "other")
+    if kind == "unclear" and (raw := str(said.get("u", "")).encode("utf-8", "replace")):
+        read = _kind(raw, below=True) or _kind(raw.replace(b"\\", b"/"), below=True)
+        kind = "unclear" if not read and _has(raw, b"%0a") else read
     if kind == "registration" and credentials == "0":
         return Opinion(network, "other")
     honest = said.get("e") == "0" and answer.last
@@ -134,12 +137,17 @@ def _text(line: bytes) -> Opinion | None:
         return Opinion(network, "other")
     target = _target(rest)
     kind = _kind(target)
-    if not kind and b"[FILTERED]" in target.split(b"?")[0].split(b"#")[0]:
+    if not kind and (b"[FILTERED]" in target.split(b"?")[0].split(b"#")[0] or _has(target, b"%0a")):
         kind = "unclear"
     meaning = _meaning(
         kind, status, _number(size.strip().decode("latin-1")) if answer.last else None, None, honest=False
     )
     return Opinion(network, meaning, meaning != "registration")
+
+
+def _has(target: bytes, word: bytes) -> bool:
+    """Whether a word, in lower case, is in the target's path."""
+    return word in target.split(b"?")[0].split(b"#")[0].lower()
 
 
 def _answers(statuses: str, lengths: str) -> list[Answer]:

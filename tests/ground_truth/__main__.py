@@ -7,29 +7,32 @@ import secrets
 import sys
 import time
 
-from tests.ground_truth.trial import ADVISED, ONE_PIN, PLAIN, ROUND, rounds
-
-SITES = {"advised": ADVISED, "one-pin": ONE_PIN, "plain": PLAIN}
+from tests.ground_truth.fronts import FRONTS, WAITING
+from tests.ground_truth.trial import ROUND, rounds
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.ground_truth")
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
-    parser.add_argument("--nginx", choices=SITES, default="advised", help="as advised, with one pin header, or plain")
+    parser.add_argument("--nginx", choices=FRONTS, help="one front alone; else all but the plain one")
     options = parser.parse_args()
     wrong = done = 0
-    for number, outcome in enumerate(rounds(options.seed, options.requests, server=SITES[options.nginx])):
+    fronts = [FRONTS[options.nginx]] if options.nginx else WAITING
+    for number, outcome in enumerate(rounds(options.seed, options.requests, fronts=fronts)):
         done += outcome.requests
         wrong += len(outcome.differences)
         print(f"{done:,} requests, {wrong} differences; seed {options.seed + number}: {time.strftime('%X')}")
-        print(f"  nodes   {dict(outcome.verdicts)}")
-        print(f"  pinban  {dict(outcome.pinban)}, of these 499: {dict(outcome.hung_up)}")
-        print(f"  pexapp  {dict(outcome.pexapp)}, {outcome.too_long} too long for a datagram")
+        print(f"  nodes      {dict(outcome.verdicts)}")
+        print(f"  guesses    {dict(outcome.guesses)}")
+        for name, lines in outcome.lines.items():
+            print(f"  {name:9}  {dict(lines)}")
+        print(f"  pinban's 499: {dict(outcome.hung_up)}, of these {outcome.unasked} with a PIN that no node was asked")
+        print(f"  {outcome.too_long} lines too long for a datagram")
         for difference in outcome.differences[:20]:
             print(difference)
         if outcome.differences:
-            size = f"--requests {min(ROUND, options.requests)} --nginx {options.nginx}"
+            size = f"--requests {min(ROUND, options.requests)}" + (f" --nginx {options.nginx}" if options.nginx else "")
             print(f"replay: python -m tests.ground_truth {size} --seed {options.seed + number}")
     return 1 if wrong else 0
 

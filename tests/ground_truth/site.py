@@ -1,4 +1,4 @@
-"""One namespace with nginx, two nodes behind it and a socket for each log: started, read from, ended."""
+"""One namespace with nginx, two nodes behind it and a socket for each sort of log: started, read from, ended."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.ground_truth.fronts import Front
 from tests.ground_truth.generator import SOURCES6
-from tests.ground_truth.targets import ROOMS
+from tests.ground_truth.targets import FULL, ROOMS, SSO
 from tests.lab.http1 import Connection
 from tests.lab.netns import Namespace, unique_prefix
 from tests.lab.nginx import Nginx
@@ -23,13 +25,17 @@ from tests.lab.tap import Tap
 
 HERE = "127.0.0.1"
 
-#: The first node answers with Content-Length, the second in chunks: body sizes of both kinds.
+#: The first node answers with Content-Length; the second in chunks, and compressed for whoever takes that.
 NODES = (8080, 8081)
 
-PINBAN, PEXAPP = 5514, 5515
+#: Where nobody listens.
+DEAD = 8089
+
+#: Where the lines of nginx/pinban.conf go, and those of the text formats.
+PINBAN, TEXTS = 5514, 5515
 
 #: Where nginx says how many connections are open; its own is one of them.
-STATUS = 83
+STATUS = 80
 
 #: One worker on one processor: what it sends arrives in order.
 CONFIGURATION = """\
@@ -49,35 +55,57 @@ http {{
 
     include {directory}/pinban.conf;
 
-    log_format key '$request_id $http_x_ground';
+    log_format key '$request_id $server_port $http_x_ground';
     log_format pexapp '$remote_addr - $remote_user [$time_local]  "$request" $status $body_bytes_sent '
         '"$http_referer" "$http_user_agent" "$http_x_forwarded_for" "$upstream_status" "$upstream_response_time"';
+
+    # Pexip's appliance hides what follows these words, up to the next "&" or blank.
+    map $request $hidden_code {{
+        "~^(?<before_code>.*code=)[^& ]*(?<after_code>.*)$" "$before_code[FILTERED]$after_code";
+        default $request;
+    }}
+    map $hidden_code $hidden_state {{
+        "~^(?<before_state>.*state=)[^& ]*(?<after_state>.*)$" "$before_state[FILTERED]$after_state";
+        default $hidden_code;
+    }}
+    map $hidden_state $hidden_token {{
+        "~^(?<before_token>.*token=)[^& ]*(?<after_token>.*)$" "$before_token[FILTERED]$after_token";
+        default $hidden_state;
+    }}
+    map $hidden_token $hidden_pin {{
+        "~^(?<before_pin>.*pin=)[^& ]*(?<after_pin>.*)$" "$before_pin[FILTERED]$after_pin";
+        default $hidden_token;
+    }}
+    map $hidden_pin $hidden {{
+        "~^(?<before_data>.*data=)[^& ]*(?<after_data>.*)$" "$before_data[FILTERED]$after_data";
+        default $hidden_pin;
+    }}
+    log_format appliance '$remote_addr - $remote_user [$time_local]  "$hidden" $status $body_bytes_sent '
+        '"$http_referer" "$http_user_agent" "$upstream_addr" "$upstream_status" "$upstream_response_time"';
+
     access_log syslog:server=127.0.0.1:5515,nohostname,tag=key key;
     access_log syslog:server=127.0.0.1:5515,nohostname,tag=pexapp pexapp;
+    access_log syslog:server=127.0.0.1:5515,nohostname,tag=appliance appliance;
 
     upstream node {{
         {node}
         keepalive 64;
     }}
+    upstream shaky {{
+        {node}
+        server 127.0.0.1:8089 max_fails=0;
+        keepalive 64;
+    }}
+{server}
     server {{
-        listen 80;
-        listen [::]:80;
-        listen 81 http2;
-        listen [::]:81 http2;
-        proxy_http_version 1.1;
-        proxy_set_header Connection "";
-        proxy_set_header Host $host;
-        proxy_set_header X-Request-ID $request_id;
-        {server}
+        listen 127.0.0.1:82;
+        access_log off;
         location / {{
-            proxy_pass http://node;
-        }}
-        location /api/client/v66/ {{
-            deny all;
+            return 200 "<!doctype html><title>Not now</title>";
         }}
     }}
     server {{
-        listen 127.0.0.1:83;
+        listen 127.0.0.1:80;
         access_log off;
         location / {{
             stub_status;
@@ -117,8 +145,8 @@ class Listener:
 class Site:
     """Use as a context manager."""
 
-    def __init__(self, server: str, *, delay_ms: float) -> None:
-        """`server` is put into nginx's server block; `delay_ms` is how long a node takes for an answer."""
+    def __init__(self, fronts: Sequence[Front], *, delay_ms: float) -> None:
+        """`delay_ms` is how long a node takes for an answer."""
         self._stack = contextlib.ExitStack()
         self.namespace = Namespace(f"{unique_prefix()}-ground")
         self._directory = Path(tempfile.mkdtemp(prefix=f"{self.namespace.name}-"))
@@ -129,7 +157,7 @@ class Site:
             self._directory,
             receivers=[f"{HERE}:{PINBAN}"],
             node=" ".join(f"server {HERE}:{port};" for port in NODES),
-            server=server,
+            server="".join(front.block for front in fronts),
             site=CONFIGURATION,
         )
 
@@ -158,7 +186,7 @@ class Site:
         for port in NODES:  # a node reads what was sent to it before it reads this
             self._get(port, "/_truth")
         self.pinban.close()
-        self.pexapp.close()
+        self.texts.close()
 
     def records(self) -> list[dict[str, Any]]:
         """What the nodes saw, in their words."""
@@ -170,7 +198,7 @@ class Site:
         self.namespace.create()
         self.namespace.configure(*(f"addr add {address}/128 dev lo nodad" for address in SOURCES6))
         self.pinban = self._listen(PINBAN)
-        self.pexapp = self._listen(PEXAPP)
+        self.texts = self._listen(TEXTS)
         for node, port in zip(self._nodes, NODES, strict=True):
             self._stack.callback(node.stop)
             node.start()
@@ -203,6 +231,7 @@ class Site:
 
     def _node(self, port: int, records: Path, delay_ms: float) -> Process:
         argv = [sys.executable, "-m", "tests.lab.node", "--listen", f"{HERE}:{port}", "--records", str(records)]
-        argv += ["--delay-ms", str(delay_ms), *(["--chunked"] if port == NODES[1] else [])]
-        argv += [f"--pin={alias}={pin}" for alias, pin in ROOMS.items()]
+        argv += ["--delay-ms", str(delay_ms), *(["--chunked", "--gzip"] if port == NODES[1] else [])]
+        for kind, rooms in (("pin", ROOMS), ("sso", SSO), ("full", FULL)):
+            argv += [f"--{kind}={alias}={pin}" for alias, pin in rooms.items()]
         return Process(f"node{port}", argv, self._directory, self.namespace)

@@ -15,7 +15,14 @@ ROOMS = {
     "long" * 32 + "er": "7890",  # 130 bytes
     "é" * 70: "8901",  # cut within a character, at 128 bytes
     "request_token": "9012",
+    "pin=1": "0123",
 }
+
+#: Rooms where the right PIN is refused as well: single sign-on, and nobody else may join.
+SSO = {"meet.sso": "1234"}
+FULL = {"meet.full": "1234"}
+
+PINS = ROOMS | SSO | FULL
 
 _STRANGE = (
     b"nobody",
@@ -48,6 +55,8 @@ _STRANGE = (
     b"request_token/b",
     b"../conferences/x",
     b"a;b=c",
+    b"code=x&y",
+    b"[FILTERED]",
 )
 
 _OTHER = (
@@ -92,9 +101,27 @@ _NOISE = (
     b"/x://y/../..",
     b"/%ff/..",
     b"/.%2E/..",
+    b"/state=/..",
+    b"/x%26pin=y/%2e.",
+    b"/token=a&data=b/..",
 )
 
-_ENDS = (b"/", b"//", b"/.", b"/x/..", b"%2f", b"/%2e", b"?", b"?x=1", b"?/../..", b"?a=b?c#d", b"#x", b"?%00")
+_ENDS = (
+    b"/",
+    b"//",
+    b"/.",
+    b"/x/..",
+    b"%2f",
+    b"/%2e",
+    b"?",
+    b"?x=1",
+    b"?/../..",
+    b"?a=b?c#d",
+    b"#x",
+    b"?%00",
+    b"?pin=1",
+    b"?a&code=b",
+)
 
 _ORIGINS = (b"http://rp", b"HTTPS://user:p@[::1]:443", b"http://127.0.0.1:80", b"x://h", b"http://RP.example.com:8080")
 
@@ -141,11 +168,11 @@ def _spelled(random: Random, oddity: float) -> bytes:
     """`oddity` is the chance of something unusual at each place where that is possible."""
     kind = b"registrations" if random.random() < 0.12 else b"conferences"
     version = random.choice((b"v1", b"v12", b"v02")) if random.random() < oddity else b"v2"
-    name = random.choice(list(ROOMS)).encode() if random.random() < 0.4 else b"meet.alice"
+    name = random.choice((*PINS, *SSO, *FULL)).encode() if random.random() < 0.4 else b"meet.alice"
     alias = random.choice(_STRANGE) if random.random() < 0.25 else name
     out = b""
     for word in (b"api", b"client", version, kind, *alias.split(b"/"), b"request_token"):
-        while out and random.random() < oddity:
+        while random.random() < oddity:
             out += random.choice(_NOISE)
         out += b"%2F" if out and random.random() < oddity / 2 else b"/"
         out += b"".join(_letter(random, letter, oddity) for letter in word)

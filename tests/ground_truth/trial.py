@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 
 from tests.ground_truth.comparison import Comparison, Outcome, Sent
+from tests.ground_truth.fronts import WAITING, Front
 from tests.ground_truth.generator import sessions
 from tests.ground_truth.requests import Session
 from tests.ground_truth.site import Site
 from tests.ground_truth.truth import Record
 from tests.ground_truth.wire import play
-
-#: What the snippet advises.
-ADVISED = "proxy_ignore_client_abort on;"
-
-#: The same, and one pin header for the node: the one that nginx logs.
-ONE_PIN = f"{ADVISED} proxy_set_header pin $http_pin;"
-
-#: Without either.
-PLAIN = "proxy_ignore_client_abort off;"
 
 #: How many sessions run at the same time.
 CLIENTS = 4
@@ -31,18 +23,18 @@ CLIENTS = 4
 ROUND = 10_000
 
 
-def rounds(seed: int, requests: int, *, server: str = ADVISED) -> Iterator[Outcome]:
+def rounds(seed: int, requests: int, *, fronts: Sequence[Front] = WAITING) -> Iterator[Outcome]:
     """Try so many requests, in rounds with a site and a seed of their own: seed, seed + 1, ...
 
-    server is put into nginx's server block. Without ADVISED a third of the clients hangs up, and the nodes answer
-    slowly, so that most of these clients are gone before the answer.
+    Each session goes through one of the fronts. Where one does not wait for the node, a third of the clients hangs up,
+    and the nodes answer slowly, so that most of these clients are gone before the answer.
     """
     for number, start in enumerate(range(0, requests, ROUND)):
         size = min(ROUND, requests - start)
-        if ADVISED in server:
-            yield _try([*sessions(seed + number, size)], Site(server, delay_ms=0))
+        if all(front.waits for front in fronts):
+            yield _try([*sessions(seed + number, size, fronts)], Site(fronts, delay_ms=0))
         else:
-            yield _try([*sessions(seed + number, size, leaving=0.3)], Site(server, delay_ms=20))
+            yield _try([*sessions(seed + number, size, fronts, leaving=0.3)], Site(fronts, delay_ms=20))
 
 
 def _try(played: list[Session], site: Site) -> Outcome:
@@ -53,8 +45,8 @@ def _try(played: list[Session], site: Site) -> Outcome:
             client.result()
         site.settle()
         records = [Record.of(line) for line in site.records() if line["id"]]
-        sent = {request.marker: Sent(request, each.source) for each in played for request in each.requests}
-        return Comparison(sent, records, site.pinban.taken, site.pexapp.taken, joins=_joins()).run()
+        sent = {request.marker: Sent(request, each.client) for each in played for request in each.requests}
+        return Comparison(sent, records, site.pinban.taken, site.texts.taken, joins=_joins()).run()
 
 
 def _joins() -> bool:

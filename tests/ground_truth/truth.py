@@ -1,18 +1,27 @@
-"""What the receiver must understand of a request, by the node's record alone. Pure.
+"""What the receiver must understand of a request, by the node's record alone. Pure; it knows the classes as words.
 
 Some truths no log line of the format can show. For these the right class is:
 
 - Of several pin headers the node takes the last. nginx logs the first, or since 1.23 all of them, joined, which looks
   like a PIN. A PIN before a decoy is a PIN: its 403 counts, although the node only asked. A right PIN after a decoy is
   not seen as a join before 1.23. A wrong PIN after a decoy shows in the size of the answer, unless the guesser left
-  before the answer. `proxy_set_header pin $http_pin` prevents all of this.
-- A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when the first pin header was a PIN.
-- A path below another one, /x/api/client/v2/conferences/y/request_token, may be shortened by a rewrite on its way, and
-  a node may take a backslash for a slash. Where this node says 404 to it, it looks like an unknown alias.
-- A registration counts by the credentials that were sent; the pexapp format does not tell.
-- In the pexapp format the size of an answer tells a refusal from a prompt. An answer to a client that is gone, or that
-  first got "100 Continue", has another size. It is also not certain that the fifth field is the upstream's status, so a
-  403 of nginx itself counts as the others do.
+  before the answer, the node compressed it, or nginx answered in its place. `proxy_set_header pin $http_pin` prevents
+  all of this.
+- A 499 (only without proxy_ignore_client_abort) has no verdict: it counts when a node was asked and the first pin
+  header was a PIN.
+- A right PIN that is refused shows in the size of the answer: not when nobody waited for it, when nginx answered in the
+  node's place, or when a short answer was compressed. Then it counts.
+- A room's path below another path, with backslashes or a line feed, may be a room's to some nodes: what they answer may
+  count.
+  A rewrite that cuts a target asks the node for something else. Where two slashes stay two, nginx goes back over an
+  empty element for each "..", and a node over one that is not empty: the room may get another name.
+- A target that nginx cannot clean and that is too long for a datagram is not sent: a refusal of a PIN counts whatever
+  was asked for, and nothing else does.
+- In the text formats the size of an answer tells a refusal from a prompt. An answer to a client that is gone, or that
+  first got "100 Continue", has another size. No text tells whether credentials were sent, which site asked, or whether
+  a short answer was compressed.
+- The appliance's format hides the end of some paths, and a rewrite cuts some at a line feed: then a refusal's size is
+  what a text format has left.
 """
 
 from __future__ import annotations
@@ -23,20 +32,29 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from receiver.lines.classify import Class
+from tests.ground_truth.fronts import Front
 
+#: What the node did, in the receiver's word for it.
 _CLASSES = {
-    "wrong": Class.WRONG_PIN,
-    "prompt": Class.PIN_PROMPT,
-    "joined": Class.JOINED,
-    "unknown": Class.UNKNOWN_ALIAS,
-    "registration": Class.REGISTRATION,
-    "other": Class.OTHER,
+    "wrong": "wrong_pin",
+    "prompt": "pin_prompt",
+    "redirected": "refused_otherwise",
+    "full": "refused_otherwise",
+    "joined": "joined",
+    "unknown": "unknown_alias",
+    "registration": "registration",
+    "other": "other",
 }
+
+#: The rule that counts a class.
+RULES = {"wrong_pin": "pin", "pin_prompt": "prompt", "unknown_alias": "scan", "registration": "registration"}
 
 HUNG_UP = "499"
 
-_LOOKS_ASKED = re.compile(r"(?s).*/api/client/v[0-9]+/(?:conferences|registrations)/.+/request_token\Z", re.IGNORECASE)
+#: What nginx writes for a server that did not answer.
+NO_ANSWER = "-"
+
+_LOOKS_ASKED = re.compile(r"(?s)/api/client/v[0-9]+/(?:conferences|registrations)/.+/request_token\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +69,14 @@ class Record:
     pins: tuple[str, ...]  #: every pin header, stripped
     outcome: str
     status: int
+    login: bool  #: credentials came along
+    sites: tuple[str, ...]  #: every Sec-Fetch-Site: from where a page asked, as a browser said
+    compressed: bool  #: the answer
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> Record:
-        return cls(**line | {"alias": line["alias"].encode("latin-1"), "pins": tuple(line["pins"])})
+        lists = {name: tuple(line[name]) for name in ("pins", "sites")}
+        return cls(**line | lists | {"alias": line["alias"].encode("latin-1")})
 
     def shows_a_pin(self, *, joins: bool) -> bool:
         """Whether the pin header that nginx logs is one; `joins` tells whether it logs all of them."""
@@ -66,41 +88,100 @@ class Record:
         return self.alias[:128].decode("utf-8", "replace").strip().lower() if self.alias else None
 
     @property
-    def looks_asked(self) -> bool:
-        """Whether another node, or one behind another proxy, would take the target for a request for a token."""
-        path = unquote(re.split("[?#]", self.target)[0], "latin-1").replace("\\", "/")
-        return not self.alias and bool(_LOOKS_ASKED.match(posixpath.normpath(path)))
+    def path(self) -> str:
+        """Of the target, decoded."""
+        return unquote(re.split("[?#]", self.target)[0], "latin-1")
+
+    @property
+    def asks_below(self) -> bool:
+        """Whether the target is a room's below a path that the node does not have, with backslashes or a line feed."""
+        path = posixpath.normpath(self.path.replace("\\", "/"))
+        return not self.alias and bool("\n" in path or _LOOKS_ASKED.search(path))
+
+    def goes_back_over(self, front: Front) -> bool:
+        """Whether dot segments mean something else where two slashes stay two."""
+        return front.unmerged and "//" in self.path and "/.." in self.path
 
 
-def by_pinban(record: Record | None, status: str, length: str, *, joins: bool) -> set[Class]:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What nginx wrote about an answer."""
+
+    status: str
+    upstream: str  #: the servers' statuses, a list
+    length: str  #: of their answers, a list
+    untold: bool = False  #: the target was too long for the line
+
+    @property
+    def unread(self) -> bool:
+        """Whether nginx did not read the answer of the node that was asked first, or last."""
+        return self.length.split(" : ")[0].split(", ")[-1] in ("0", NO_ANSWER)
+
+
+def by_pinban(record: Record | None, said: Said, front: Front, *, joins: bool) -> set[str]:
     """The classes that its pinban line may have; `other` may also be no line at all."""
     if record is None:
-        return {Class.OTHER}
+        return _unrecorded(said, front)
     shows_a_pin = record.shows_a_pin(joins=joins)
-    if status == HUNG_UP:
-        guessed = record.outcome in ("wrong", "prompt", "joined", "unknown") and shows_a_pin
-        looks_guessed = record.looks_asked and shows_a_pin
-        return {Class.WRONG_PIN} if guessed else {Class.OTHER, Class.WRONG_PIN} if looks_guessed else {Class.OTHER}
+    led_there = record.asks_below or record.goes_back_over(front) or front.rewritten
+    may_be_a_room = record.outcome == "other" and led_there
+    if said.status == HUNG_UP and may_be_a_room and shows_a_pin:
+        return {"other", "wrong_pin"}
+    if said.status == HUNG_UP:
+        guessed = record.outcome not in ("registration", "other") and shows_a_pin
+        return {"wrong_pin"} if guessed else {"other"}
+    if said.untold:
+        refused = record.status == 403 and record.outcome != "registration"
+        return {"wrong_pin"} if record.outcome == "wrong" or (refused and shows_a_pin) else {"other"}
     match record.outcome, shows_a_pin:
         case "prompt", True:
-            return {Class.WRONG_PIN}
-        case "wrong", False if length == "0":
-            return {Class.PIN_PROMPT}
+            return {"wrong_pin"}
+        case "wrong", False if said.unread or record.compressed:
+            return {"pin_prompt", "wrong_pin"}
+        case (("redirected" | "full"), False):
+            return {"pin_prompt"}
+        case (("redirected" | "full"), True) if said.unread or (record.outcome == "full" and record.compressed):
+            return {"wrong_pin", "refused_otherwise"}
         case "joined", False:
-            return {Class.OTHER}
-        case "other", _ if record.looks_asked:
-            return {Class.OTHER, Class.UNKNOWN_ALIAS}
-        case "registration", _ if record.status == 401:  # no credentials
-            return {Class.OTHER}
+            return {"other"}
+        case "registration", _ if not record.login:
+            return {"other"}
+        case "other", _ if may_be_a_room:
+            return {"other", "unknown_alias"}
     return {_CLASSES[record.outcome]}
 
 
-def by_pexapp(record: Record | None, status: str, *, other_size: bool) -> set[Class]:
-    """The classes that its pexapp line may have."""
+def by_text(record: Record | None, said: Said, front: Front, *, other_size: bool, hidden: bool) -> set[str]:
+    """The classes that its line in a text format may have; `hidden` tells whether the end of its path is."""
     if record is None:
-        return {Class.OTHER, Class.WRONG_PIN} if status == "403" else {Class.OTHER}
-    if status == HUNG_UP:
-        return {Class.OTHER}
-    if other_size and record.outcome == "prompt":
-        return {Class.PIN_PROMPT, Class.WRONG_PIN}
-    return {_CLASSES[record.outcome]}
+        return _unrecorded(said, front)
+    if said.status == HUNG_UP:
+        return {"other"}
+    told = {_CLASSES[record.outcome]}
+    unknown_size = other_size or front.own_pages or record.compressed
+    if (unknown_size and record.outcome in ("prompt", "redirected")) or record.outcome == "full":
+        told |= {"pin_prompt", "wrong_pin"}
+    if record.outcome == "other" and front.rewritten:
+        told |= {"unknown_alias"}
+    if hidden and (unknown_size or record.outcome != "wrong"):
+        told |= {"other"}
+    return told
+
+
+def counted(record: Record | None, meaning: str, *, text: bool) -> set[str | None]:
+    """The rules that may count it: none counts what a page may have made a browser do."""
+    rule = RULES.get(meaning)
+    if record is None:
+        return {rule}
+    if meaning == "registration":
+        return {rule if record.login and not text else None}
+    if meaning == "unknown_alias" and "cross-site" in record.sites and not text:
+        return {None, rule} if len(record.sites) > 1 else {None}  # nginx sees the first, or all as one
+    return {rule}
+
+
+def _unrecorded(said: Said, front: Front) -> set[str]:
+    """A request that no node has seen is no guess, and nginx's own answer is no node's."""
+    if front.own_pages and said.upstream == "200":  # another server has refused it for nginx
+        return {"other", "joined"}
+    return {"other"}

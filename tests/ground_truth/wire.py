@@ -17,8 +17,6 @@ from tests.lab.http1 import HEAD_END, decode
 #: For connecting and for each answer, s. A request that nginx takes for incomplete gets no answer.
 PATIENCE_S = 1.0
 
-HTTP1, HTTP2 = 80, 81
-
 #: Any malformed field may be sent, in any spelling.
 _FREELY = H2Configuration(
     header_encoding=None,
@@ -31,9 +29,13 @@ _FREELY = H2Configuration(
 def play(sessions: Iterable[Session]) -> None:
     """Send them, one after the other; in a thread of the site's namespace."""
     for session in sessions:
-        line = _Http2 if session.http2 else _Http1
+        line = (
+            _Http2(session.source, session.front.http2)
+            if session.http2
+            else _Http1(session.source, session.front.http1)
+        )
         step = len(session.requests) if session.at_once else 1
-        with line(session.source) as connection:
+        with line as connection:
             for start in range(0, len(session.requests), step):
                 connection.ask(session.requests[start : start + step])
 
@@ -41,10 +43,9 @@ def play(sessions: Iterable[Session]) -> None:
 class _Line:
     """A connection, opened again whenever it was lost."""
 
-    port = 0
-
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, port: int) -> None:
         self._source = source
+        self._port = port
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> _Line:
@@ -73,7 +74,7 @@ class _Line:
 
     def connect(self) -> socket.socket:
         target = "::1" if ":" in self._source else "127.0.0.1"
-        self._socket = socket.create_connection((target, self.port), PATIENCE_S, (self._source, 0))
+        self._socket = socket.create_connection((target, self._port), PATIENCE_S, (self._source, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._socket
 
@@ -86,8 +87,6 @@ class _Line:
 
 
 class _Http1(_Line):
-    port = HTTP1
-
     def _open(self) -> None:
         self.connect()
         self._buffer = b""
@@ -120,8 +119,6 @@ class _Http1(_Line):
 
 
 class _Http2(_Line):
-    port = HTTP2
-
     def _open(self) -> None:
         opened = self.connect()
         self._state = H2Connection(_FREELY)
@@ -148,9 +145,9 @@ class _Http2(_Line):
     def _send(self, request: Request) -> int:
         """The stream whose answer is to be waited for, or 0."""
         stream = self._state.get_next_available_stream_id()
-        self._state.send_headers(stream, request.fields, end_stream=not request.body)
+        self._state.send_headers(stream, request.fields, end_stream=not request.body and not request.unfinished)
         if request.body:
-            self._state.send_data(stream, request.body, end_stream=True)
+            self._state.send_data(stream, request.body, end_stream=not request.unfinished)
         if request.leaving:
             self._state.reset_stream(stream)
             return 0

@@ -1,6 +1,6 @@
 """A stand-in for a Pexip conference node: answers token requests as one does, and counts its answers.
 
-python -m tests.lab.node --listen 10.77.0.1:8080 --pin meet.alice=1234 --delay-ms 5
+python -m tests.lab.node --listen 10.77.0.1:8080 --pin meet.alice=1234 --sso meet.sso=4711 --delay-ms 5
 
 The counts are the truth that others are compared with: printed at SIGUSR1 and served as GET /_truth. With --records
 every request is a line of JSON in a file, written when the node has decided and before it answers.
@@ -14,39 +14,55 @@ import json
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from tests.lab.node_answers import Reply, Request, Rooms, answer, route
+from tests.lab.node_answers import Reply, Request, Room, Rooms, answer, route
 
 HEAD_END = b"\r\n\r\n"
 
 REASONS = {200: b"OK", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found"}
 
 
+OUTCOMES = ("prompt", "wrong", "redirected", "full", "joined", "unknown", "registration", "other", "abandoned")
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a node writes what it answers."""
+
+    delay_s: float = 0.0  #: before an answer to request_token
+    chunked: bool = False  #: without Content-Length to HTTP/1.1
+    gzip: bool = False  #: compressed for whoever takes it
+    compact: bool = False  #: JSON without spaces
+
+    def write(self, request: Request, reply: Reply) -> Reply:
+        written = reply.without_spaces() if self.compact else reply
+        return written.in_gzip() if self.gzip and request.takes_gzip else written
+
+
 class Node:
     """What all connections share. A reply counts when it is written to a connection that is still open."""
 
-    def __init__(self, rooms: Rooms, delay_s: float, chunked: bool, records: TextIO | None = None) -> None:
+    def __init__(self, rooms: Rooms, manner: Manner, records: TextIO | None = None) -> None:
         """A file of records must be line-buffered: a record must be in it before its answer is sent."""
         self.rooms = rooms
-        self.delay_s = delay_s
-        self.chunked = chunked
+        self.manner = manner
         self._records = records
-        outcomes = ("prompt", "wrong", "joined", "unknown", "registration", "other", "abandoned")
-        self.truth = dict.fromkeys(outcomes, 0)
+        self.truth = dict.fromkeys(OUTCOMES, 0)
 
     def reply_to(self, request: Request) -> Reply:
         if request.target == b"/_truth":
             return Reply("", 200, json.dumps(self.truth).encode())
-        reply = answer(request, self.rooms)
+        reply = self.manner.write(request, answer(request, self.rooms))
         if self._records:
             self._records.write(json.dumps(record(request, reply)) + "\n")
         return reply
 
 
-def record(request: Request, reply: Reply) -> dict[str, str | int | list[str]]:
+def record(request: Request, reply: Reply) -> dict[str, str | int | bool | list[str]]:
     """What the node saw and decided. Bytes are written as Latin-1, which keeps all of them."""
     return {
         "id": request.id.decode("latin-1"),
@@ -57,6 +73,9 @@ def record(request: Request, reply: Reply) -> dict[str, str | int | list[str]]:
         "pins": [pin.decode("latin-1") for pin in request.pins],
         "outcome": reply.outcome,
         "status": reply.status,
+        "login": request.login,
+        "sites": [site.decode("latin-1") for site in request.sites],
+        "compressed": reply.compressed,
     }
 
 
@@ -91,9 +110,9 @@ class Connection(asyncio.Protocol):
                 return
             self._buffer = self._buffer[after:]
             reply = self._node.reply_to(request)
-            if reply.delayed and self._node.delay_s:
+            if reply.delayed and self._node.manner.delay_s:
                 self._busy = True
-                asyncio.get_running_loop().call_later(self._node.delay_s, self._finish, request, reply)
+                asyncio.get_running_loop().call_later(self._node.manner.delay_s, self._finish, request, reply)
             else:
                 self._send(request, reply)
 
@@ -110,7 +129,9 @@ class Connection(asyncio.Protocol):
             self._node.truth[reply.outcome] += 1
         close = not request.keep_alive
         head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\n" % (reply.status, REASONS[reply.status])
-        if self._node.chunked and request.http11:
+        if reply.compressed:
+            head += b"Content-Encoding: gzip\r\n"
+        if self._node.manner.chunked and request.http11:
             head += b"Transfer-Encoding: chunked\r\n"
             body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(reply.body), reply.body)
         else:
@@ -136,18 +157,27 @@ async def serve(address: str, port: int, node: Node) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tests.lab.node")
     parser.add_argument("--listen", default="127.0.0.1:8080", metavar="ADDRESS:PORT")
-    parser.add_argument("--pin", action="append", default=[], metavar="ALIAS=PIN", help="may be repeated")
+    for kind, said in (("pin", "a room"), ("sso", "one with single sign-on"), ("full", "one that is full")):
+        parser.add_argument(f"--{kind}", action="append", default=[], metavar="ALIAS=PIN", help=f"{said}; repeatable")
     parser.add_argument("--delay-ms", type=float, default=0.0, help="before an answer to request_token")
     parser.add_argument("--chunked", action="store_true", help="no Content-Length for HTTP/1.1")
+    parser.add_argument("--gzip", action="store_true", help="compress for whoever takes it")
+    parser.add_argument("--compact", action="store_true", help="JSON without spaces")
     parser.add_argument("--records", type=Path, metavar="FILE", help="one line of JSON for each request")
     options = parser.parse_args(argv)
     address, _, port = options.listen.rpartition(":")
-    pins = (entry.rpartition("=") for entry in options.pin)
-    rooms = {alias.lower(): pin.encode() for alias, _, pin in pins}
+    manner = Manner(options.delay_ms / 1000, options.chunked, options.gzip, options.compact)
     with ExitStack() as stack:
         records = stack.enter_context(options.records.open("a", buffering=1)) if options.records else None
-        node = Node(rooms, options.delay_ms / 1000, options.chunked, records)
-        asyncio.run(serve(address, int(port), node))
+        asyncio.run(serve(address, int(port), Node(_rooms(options), manner, records)))
+
+
+def _rooms(options: argparse.Namespace) -> Rooms:
+    rooms: dict[str, Room] = {}
+    for entries, sso, full in ((options.pin, False, False), (options.sso, True, False), (options.full, False, True)):
+        for alias, _, pin in (entry.rpartition("=") for entry in entries):
+            rooms[alias.lower()] = Room(pin.encode(), sso, full)
+    return rooms
 
 
 if __name__ == "__main__":

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import posixpath
 import re
+from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import sha512
 from urllib.parse import unquote_to_bytes
 
-Rooms = Mapping[str, bytes]  #: alias in lower case -> the PIN that everybody needs
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A conference, and what keeps people with the right PIN out of it."""
+
+    pin: bytes  #: that everybody needs
+    sso: bool = False  #: a right PIN is sent on to an identity provider
+    full: bool = False  #: nobody else may join
+
+
+Rooms = Mapping[str, Room]  #: by alias in lower case
 
 #: Sizes that deployments show: 73 bytes for the question, 45 for the refusal.
 PROMPT = b'{"status": "success", "result": {"pin": "required", "guest_pin": "none"}}'
 WRONG = b'{"status": "failed", "result": "Invalid PIN"}'
+FULL = b'{"status": "failed", "result": "Participant limit reached"}'
 UNKNOWN = b'{"status": "failed", "result": "Neither conference nor gateway found"}'
 BAD_LOGIN = b'{"status": "failed", "result": "Invalid credentials"}'
 NOT_FOUND = b'{"status": "failed", "result": "Not found"}'
@@ -43,8 +57,22 @@ TOKEN = json.dumps(
     }
 ).encode()
 
+#: Where the answer to a right PIN sends a browser. A SAML request is compressed, so it does not get smaller again.
+REDIRECT = json.dumps(
+    {
+        "status": "success",
+        "result": {
+            "redirect_url": "https://idp.example.com/saml2?SAMLRequest="
+            + b64encode(b"".join(sha512(bytes((n,))).digest() for n in range(12))).decode(),
+            "redirect_idp": {"name": "Example", "uuid": "6c2dffbc-3f35-438c-9e87-2c34f35f9980"},
+            "version": {"version_id": "36", "pseudo_version": "79019.0.0"},
+        },
+    }
+).encode()
+
+#: /pexip stands for whatever prefix a proxy puts before the path.
 _TOKEN_PATH = re.compile(
-    rb"/api/client/v[0-9]+/(conferences|registrations)/(.+)/request_token/?", re.DOTALL | re.IGNORECASE
+    rb"(?:/pexip)?/api/client/v[0-9]+/(conferences|registrations)/(.+)/request_token/?", re.DOTALL | re.IGNORECASE
 )
 
 
@@ -60,6 +88,8 @@ class Request:
     keep_alive: bool
     pins: tuple[bytes, ...]  #: every pin header, in order
     login: bool  #: an Authorization header came along
+    sites: tuple[bytes, ...]  #: every Sec-Fetch-Site: from where a page asks, as a browser says
+    takes_gzip: bool
     body_length: int  #: bytes
     id: bytes = b""  #: X-Request-ID, where nginx is told to set it
     marker: bytes = b""  #: X-Ground, by which a test knows its requests again
@@ -79,11 +109,14 @@ class Request:
         method, target, version = first.split(b" ")
         headers: dict[bytes, bytes] = {}
         pins: list[bytes] = []
+        sites: list[bytes] = []
         for line in lines:
             name, _, value = line.partition(b":")
             headers[name.lower()] = value.strip()
             if name.lower() == b"pin":
                 pins.append(value.strip())
+            elif name.lower() == b"sec-fetch-site":
+                sites.append(value.strip(b" "))  # no browser writes a tab
         http11 = version == b"HTTP/1.1"
         wish = headers.get(b"connection", b"").lower()
         return cls(
@@ -93,6 +126,8 @@ class Request:
             wish != b"close" if http11 else wish == b"keep-alive",
             tuple(pins),
             b"authorization" in headers,
+            tuple(sites),
+            b"gzip" in headers.get(b"accept-encoding", b"").lower(),
             int(headers.get(b"content-length", b"0")),
             headers.get(b"x-request-id", b""),
             headers.get(b"x-ground", b""),
@@ -105,6 +140,17 @@ class Reply:
     status: int
     body: bytes
     delayed: bool = False
+    compressed: bool = False
+
+    def in_gzip(self) -> Reply:
+        """The same, smaller on its way."""
+        return replace(self, body=gzip.compress(self.body, mtime=0), compressed=True)
+
+    def without_spaces(self) -> Reply:
+        """The same for whoever reads JSON, some bytes shorter."""
+        if not self.body.startswith(b"{"):
+            return self
+        return replace(self, body=json.dumps(json.loads(self.body), separators=(",", ":")).encode())
 
 
 def answer(request: Request, rooms: Rooms) -> Reply:
@@ -119,13 +165,17 @@ def answer(request: Request, rooms: Rooms) -> Reply:
     return Reply("other", 404, NOT_FOUND)
 
 
-def _token(right: bytes | None, pin: bytes) -> Reply:
-    if right is None:
+def _token(room: Room | None, pin: bytes) -> Reply:
+    if room is None:
         return Reply("unknown", 404, UNKNOWN, delayed=True)
     if pin in (b"", b"none"):
         return Reply("prompt", 403, PROMPT, delayed=True)
-    if pin != right:
+    if pin != room.pin:
         return Reply("wrong", 403, WRONG, delayed=True)
+    if room.sso:
+        return Reply("redirected", 403, REDIRECT, delayed=True)
+    if room.full:
+        return Reply("full", 403, FULL, delayed=True)
     return Reply("joined", 200, TOKEN, delayed=True)
 
 

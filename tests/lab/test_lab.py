@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import subprocess
@@ -19,17 +20,19 @@ from tests.lab.guesser import Guesser
 from tests.lab.http1 import Answer, Connection, Header
 from tests.lab.lab import Lab, ReverseProxy
 from tests.lab.netns import NAMES, sweep
-from tests.lab.node_answers import PROMPT, TOKEN, WRONG
+from tests.lab.node_answers import FULL, PROMPT, REDIRECT, TOKEN, WRONG, Reply
 from tests.lab.process import ROOT, LabError, Process, wait_until
 from tests.lab.tap import Datagram, Tap
 from tests.lab.wires import CORE
 
-FIELDS = {"v", "id", "t", "ip", "m", "k", "a", "s", "us", "l", "p", "c", "x", "e", "d", "u"}
+FIELDS = {"v", "id", "t", "ip", "m", "k", "a", "s", "us", "l", "p", "c", "x", "e", "d", "u", "n"}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab(rps=2, receiver=False, enforcers=False, directory=tmp_path_factory.mktemp("lab")) as lab:
+    lab = Lab(rps=2, receiver=False, enforcers=False, directory=tmp_path_factory.mktemp("lab"))
+    lab.node.argv += [f"--sso=meet.sso={PIN}", f"--full=meet.full={PIN}", "--gzip"]
+    with lab:
         yield lab
 
 
@@ -92,6 +95,22 @@ def test_a_prompt_and_a_join_are_told_apart(lab: Lab, tap: Tap, rp: ReverseProxy
     assert (prompt.body, joined.body) == (PROMPT, TOKEN)
     assert seen(tap.next(), "s", "l", "p") == ["403", "73", "0"]
     assert seen(tap.next(), "s", "l", "p") == ["200", str(len(TOKEN)), "1"]
+
+
+@pytest.mark.parametrize(("alias", "body"), [("meet.sso", REDIRECT), ("meet.full", FULL)])
+def test_a_right_pin_can_be_refused_as_well(lab: Lab, tap: Tap, alias: str, body: bytes) -> None:
+    for pin, said in (("9999", WRONG), (PIN, body)):
+        answer = ask(lab, token_target(alias), *pin_header(pin))
+        assert answer
+        assert (answer.status, answer.body) == (403, said)
+        assert seen(tap.next(), "s", "l", "p") == ["403", str(len(said)), "1"]
+
+
+def test_a_node_may_compress_for_whoever_takes_it(lab: Lab, tap: Tap) -> None:
+    answer = ask(lab, token_target(), *pin_header("9999"), ("Accept-Encoding", "gzip, deflate"))
+    assert answer
+    assert gzip.decompress(answer.body) == WRONG
+    assert seen(tap.next(), "s", "l") == ["403", str(len(answer.body))]
 
 
 def test_other_requests_send_nothing(lab: Lab, tap: Tap, rp: ReverseProxy) -> None:
@@ -191,6 +210,12 @@ def test_the_node_counts_what_it_answered(lab: Lab, tap: Tap) -> None:
     assert changed == {"prompt": 1, "wrong": 1, "unknown": 1, "joined": 1}
     lab.node.signal(signal.SIGUSR1)
     wait_until(lambda: json.dumps(after) in lab.node.tail(), "the truth is printed")
+
+
+def test_json_without_spaces_says_the_same_in_fewer_bytes() -> None:
+    compact = Reply("wrong", 403, WRONG).without_spaces()
+    assert compact.body == b'{"status":"failed","result":"Invalid PIN"}'
+    assert Reply("other", 200, b"<!doctype html>").without_spaces().body == b"<!doctype html>"
 
 
 def test_attacker_and_bystander_meet_on_every_reverse_proxy(lab: Lab) -> None:

@@ -26,7 +26,7 @@ PATH = f"/.pinban/probe/{PROBE}"
 
 PORT = 8515
 
-FIELDS = {"v", "id", "t", "ip", "m", "k", "a", "s", "us", "l", "p", "c", "x", "e", "d", "u"}
+FIELDS = {"v", "id", "t", "ip", "m", "k", "a", "s", "us", "l", "p", "c", "x", "e", "d", "u", "n"}
 
 
 @pytest.fixture(scope="module")
