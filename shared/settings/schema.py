@@ -99,6 +99,21 @@ class Receiver(Struct, frozen=True, kw_only=True):
         tuple[int, ...],
         Meta(description="a list of body sizes, in bytes, of a 403 that asks for a PIN, for lines without PIN flag"),
     ] = (69, 73, 77, 80, 84, 88, 110, 121, 137, 141, 148, 152)
+    refused_otherwise_bytes: Annotated[
+        tuple[int, ...],
+        Meta(
+            description="a list of body sizes, in bytes, of a 403 with a PIN that is not about the PIN, for lines that "
+            "say that the answer was not compressed"
+        ),
+    ] = (59, 60, 70, 71)
+    refused_otherwise_above: Annotated[
+        int,
+        Meta(
+            ge=64,
+            le=1 << 30,
+            description="a number of bytes from 64 to 1 GiB; a 403 with a longer body is not about the PIN",
+        ),
+    ] = 512
     doubt_above: Annotated[
         int,
         Meta(
