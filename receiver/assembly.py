@@ -16,6 +16,7 @@ from receiver.intake import Intake, Sorter
 from receiver.mail import Mailer
 from receiver.maintenance import Learn, Maintenance
 from receiver.probes import Probes, Watch
+from receiver.store import Sizes
 from shared.exempt import Exemptions, names_of
 from shared.store import HASTY_S, connect
 
@@ -59,9 +60,10 @@ def assemble(inherited: Inherited) -> Parts:
     exempt = Exemptions(settings, names)
     beside = connect(settings, f"maintenance-{node}", HASTY_S)
     probes = Probes(beside, node)
+    sizes = Sizes(beside)
     troubles = {"counting": ""}  # what goes wrong now; maintenance tells it, and adds what it finds itself
     counter = Counter(settings, inherited.spool, connect(settings, f"receiver-{node}", HASTY_S), troubles)
-    sorter = Sorter(settings, inherited.rulebook, exempt, probes.note)
+    sorter = Sorter(settings, inherited.rulebook, exempt, probes.note, sizes.note)
     return Parts(
         names,
         sorter,
@@ -72,6 +74,7 @@ def assemble(inherited: Inherited) -> Parts:
             inherited,
             Learn(exempt.learn, counter.learn_hot),
             Watch(beside, node, probes, inherited.spool),
+            sizes,
             troubles,
         ),
         Mailer(connect(settings, f"mailer-{node}", HASTY_S), settings.mail, node) if settings.mail.to else None,

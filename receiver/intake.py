@@ -40,18 +40,26 @@ _SENDERS = 1_024
 _log = logging.getLogger("pinban.receiver")
 
 
-def _no_matter(_: Probe) -> None:
-    """For a sorter whose caller does not note probes."""
+def _no_matter(_: object) -> None:
+    """For a sorter whose caller does not note this."""
 
 
 class Sorter:
     """Turns the datagrams of a receive buffer into outcomes and failures."""
 
     def __init__(
-        self, settings: Settings, rulebook: Rulebook, exempt: Exemptions, note: Callable[[Probe], None] = _no_matter
+        self,
+        settings: Settings,
+        rulebook: Rulebook,
+        exempt: Exemptions,
+        note: Callable[[Probe], None] = _no_matter,
+        note_size: Callable[[int], None] = _no_matter,
     ) -> None:
-        """Only the thread that sorts calls `exempt`; `note` is called with each probe."""
+        """Only the thread that sorts calls `exempt`; `note` is called with each probe, `note_size` with each size of
+        a refusal that no setting explains.
+        """
         self._note = note
+        self._note_size = note_size
         self._rulebook = rulebook
         self._trusted = NetworkSet(settings.receiver.senders)
         self._exempt = exempt
@@ -87,6 +95,8 @@ class Sorter:
             return line.meaning, None
         if line.probe is not None:
             self._note(line.probe)
+        if line.unknown_size is not None:
+            self._note_size(line.unknown_size)
         joined = line.meaning is Class.JOINED and rule is None and self._forgives
         if line.network is None or (rule is None and not joined):
             return line.meaning, None

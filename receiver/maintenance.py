@@ -17,6 +17,7 @@ from importlib.metadata import version
 from receiver.inherited import Inherited
 from receiver.probes import Watch
 from receiver.sockets import kernel_drops
+from receiver.store import Sizes
 from shared.errors import StoreError
 from shared.ledger import AllowList, Ledger, read_allow
 from shared.logs import Sparingly
@@ -46,7 +47,13 @@ class Maintenance(threading.Thread):
     """Runs until told to stop."""
 
     def __init__(
-        self, store: Store, inherited: Inherited, learn: Learn, watch: Watch, troubles: dict[str, str]
+        self,
+        store: Store,
+        inherited: Inherited,
+        learn: Learn,
+        watch: Watch,
+        sizes: Sizes,
+        troubles: dict[str, str],
     ) -> None:
         """`troubles`, by task, stand in the node's hash as long as they last; other threads write theirs there."""
         super().__init__(name="maintenance", daemon=True)
@@ -58,6 +65,7 @@ class Maintenance(threading.Thread):
         self._writer = NodeWriter(store, self._node, inherited.spool.name)
         self._learn = learn
         self._watch = watch
+        self._sizes = sizes
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=5.0)
         self._drops = 0
@@ -84,6 +92,7 @@ class Maintenance(threading.Thread):
             self._do("hot rooms", self._learn_hot)
             self._do("memory of Redis", self._look)
             self._do("probes", self._watch.round)
+            self._do("sizes", self._sizes.flush)
         self._do("probes", self._watch.round)
 
     def _do(self, name: str, task: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from pinban.commands.allow import allow, trust
 from pinban.commands.bans import ban, bans, unban
 from pinban.commands.history import history
 from pinban.commands.live import top, watch
-from pinban.commands.logs import explain, import_fail2ban, replay
+from pinban.commands.logs import calibrate, explain, import_fail2ban, replay
 from pinban.commands.run import run
 from pinban.commands.setup import acl, check, doctor
 from pinban.commands.status import counters, status
@@ -19,7 +19,7 @@ COMMANDS = {
     "See what goes on": (status, bans, counters, history, watch, top),
     "Ban and let in": (ban, unban, allow, trust),
     "Set up and check": (check, doctor, acl, run),
-    "Read logs and files": (explain, replay, import_fail2ban),
+    "Read logs and files": (explain, replay, calibrate, import_fail2ban),
 }
 
 __all__ = ["COMMANDS"]

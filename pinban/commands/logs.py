@@ -1,4 +1,4 @@
-"""Commands that read files of nginx and of fail2ban: explain, replay, import-fail2ban. None needs Redis."""
+"""Commands that read files of nginx and of fail2ban. None needs Redis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pinban.options import as_json_option
-from pinban.tables import print_line, print_table
+from pinban.tables import console, print_line, print_table
 from shared.settings import load
 
 #: The colours of some classes, so that they are easy to see.
@@ -83,6 +83,21 @@ def replay(  # a parameter for each option
     from pinban.replay import run_replay  # noqa: PLC0415  slow: most commands do not need it
 
     sys.exit(run_replay(files, maxretry, findtime, bantime, plot, as_json, load(config), Console()))
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="ACCESS_LOG...")
+@as_json_option
+@click.pass_obj
+def calibrate(config: str | None, files: tuple[str, ...], as_json: bool) -> None:
+    """Tell what each size of a refusal (403) probably is.
+
+    ACCESS_LOGs are plain or gzip, of any format that the receiver reads. It prints the evidence, and the lines to put
+    into the settings. A size that may be a wrong PIN stays one. Needs no Redis.
+    """
+    from pinban.calibrate import run_calibrate  # noqa: PLC0415  slow: loads the engine for failregex
+
+    run_calibrate(files, as_json, load(config), console())
 
 
 @click.command("import-fail2ban")

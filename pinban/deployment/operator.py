@@ -11,7 +11,7 @@ from typing import Any
 from pinban.deployment.problems import doubts, notes, problems, values
 from pinban.deployment.user import whoami
 from receiver.probes import read_paths
-from receiver.store import Counters, Doubt
+from receiver.store import Counters, Doubt, read_sizes, uncalibrated, unexplained
 from shared.addresses import Network, NetworkSet, counted_network, parse_network
 from shared.errors import AddressError, PinbanError, StoreError
 from shared.exempt import Exemptions, names_of
@@ -76,8 +76,12 @@ class Operator:
             ],
             "doubted": doubted,
             "problems": doubts(doubted) + losses(read_memory(self._store)) + problems(ledger, nodes, paths),
-            "notes": notes(nodes, paths) + self._unreadable(nodes),
+            "notes": notes(nodes, paths) + self._uncalibrated() + self._unreadable(nodes),
         }
+
+    def _uncalibrated(self) -> list[str]:
+        sizes = unexplained(read_sizes(self._store), self._settings.receiver)
+        return [uncalibrated(sizes)] if sizes else []
 
     def _ledger_now(self) -> Row:
         now_ms = self._store.now_ms()

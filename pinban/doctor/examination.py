@@ -36,13 +36,17 @@ _HEARTBEAT_S = 5.0
 _OLDEST = (6, 2)
 
 _RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
+_MAX_DGRAM_QLEN = Path("/proc/sys/net/unix/max_dgram_qlen")
+
+#: So many messages must be able to wait in a unix socket; systemd/sysctl.d sets it.
+DGRAM_QLEN = 512
 
 
 def examine(settings: Settings, nginx: Path | None = None) -> Iterator[Finding]:
     """Every finding; one that may explain another comes before it."""
     yield from _host(settings)
     if nginx is not None or NGINX.exists():
-        yield from examine_nginx(nginx or NGINX)
+        yield from examine_nginx(nginx or NGINX, settings.enforcer)
     try:
         with connect(settings, "doctor", PATIENT_S) as store:
             yield from _redis(store)
@@ -56,17 +60,32 @@ def _host(settings: Settings) -> Iterator[Finding]:
     if importlib.util.find_spec("msgpack._cmsgpack") is None:
         yield Finding("note", "host", "msgpack has no C extension here and is many times slower; install its wheel")
     wanted = settings.receiver.receive_buffer
-    try:
-        most = int(_RMEM_MAX.read_text())
-    except (OSError, ValueError):
-        return
-    if most < wanted:
+    most = _setting_of(_RMEM_MAX)
+    if most is not None and most < wanted:
         yield Finding(
             "note",
             "host",
             f"net.core.rmem_max is {most}: without CAP_NET_ADMIN a receiver here gets a buffer of that size instead of"
             f" {wanted}; set sysctl net.core.rmem_max={wanted}",
         )
+    waiting = _setting_of(_MAX_DGRAM_QLEN)
+    sockets = [text for text in settings.receiver.listen if text.startswith("unix:")]
+    if sockets and waiting is not None and waiting < DGRAM_QLEN:
+        yield Finding(
+            "bad",
+            "host",
+            f"net.unix.max_dgram_qlen is {waiting}: no more lines can wait in {sockets[0]}, and nginx drops the rest,"
+            " for example while the receiver reloads; set sysctl"
+            f" net.unix.max_dgram_qlen={DGRAM_QLEN} (systemd/sysctl.d has it), then restart the receiver",
+        )
+
+
+def _setting_of(file: Path) -> int | None:
+    """A number that the kernel tells; None when it tells none."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _redis(store: Store) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from receiver.lines import syslog
 from receiver.lines.target import target_of
 
 #: `"` ends a quoted field and never stands in one: nginx writes \x22 for it.
@@ -236,3 +237,13 @@ def _ms(seconds: str) -> int:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+
+
+def parse_message(datagram: bytes) -> Fields | None:
+    """The facts in a syslog message or in a line of a file; None when it is in no format that pinban reads."""
+    return parse(syslog.message(datagram))
+
+
+def v1_fields() -> tuple[str, ...]:
+    """The fields of the JSON that a snippet of this version writes, without the time, which is not read here."""
+    return _V1.__struct_fields__

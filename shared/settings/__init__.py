@@ -4,7 +4,7 @@ schema -> declared (every key with its type) -> reading: the file, then the envi
 """
 
 from shared.settings.reading import DEFAULT_FILE, load, password_of, secret_of
-from shared.settings.schema import BUILT_IN, Mail, Receiver, Redis, Rooms, Rule, Settings
+from shared.settings.schema import BUILT_IN, Enforcer, Mail, Receiver, Redis, Rooms, Rule, Settings
 from shared.settings.servers import Address, Servers, parse_servers
 from shared.settings.texts import Endpoint, parse_endpoint, parse_ignored
 from shared.settings.windows import LONG, Window
@@ -15,6 +15,7 @@ __all__ = [
     "LONG",
     "Address",
     "Endpoint",
+    "Enforcer",
     "Mail",
     "Receiver",
     "Redis",

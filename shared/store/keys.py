@@ -104,6 +104,16 @@ class Keys:
         return f"{{{self.prefix}}}:probes"
 
     @property
+    def sizes(self) -> str:
+        """Hash, TTL: size in bytes, or "more" -> how often a 403 with a PIN had it, and no setting explains it."""
+        return f"{{{self.prefix}}}:sizes"
+
+    @property
+    def sizes_told(self) -> str:
+        """String, TTL: while this key lives no receiver logs the sizes again."""
+        return f"{{{self.prefix}}}:sizes-told"
+
+    @property
     def history(self) -> str:
         """Stream, capped: every ban and unban, hot room, change of the allow-list and doubt, with who and why."""
         return f"{{{self.prefix}}}:history"

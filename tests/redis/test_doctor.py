@@ -1,4 +1,4 @@
-"""`pinban doctor` against real configurations of nginx and a real Redis, healthy and not."""
+"""`pinban doctor` against a real Redis, healthy and not; nginx's configuration is in tests/unit/pinban."""
 
 from __future__ import annotations
 
@@ -15,80 +15,17 @@ from click.testing import CliRunner
 from pinban.cli import main
 from pinban.doctor import examination
 from pinban.doctor.finding import Finding
-from pinban.doctor.nginx import examine
 from shared.ledger.changes import Ledger
 from tests.lab.nginx import SNIPPET
 from tests.redis.conftest import Run
+from tests.unit.pinban.nginx_samples import GOOD
 
-SERVER = "server { listen 80; location /api { proxy_pass http://node; proxy_ignore_client_abort on; %s } }"
 
-
-def nginx(folder: Path, http: str, *, shipped: bool = True) -> Path:
-    """An nginx.conf with this in its http block, behind the shipped snippet."""
-    include = f"include {SNIPPET};" if shipped else ""
+def nginx(folder: Path) -> Path:
+    """A good nginx.conf with the shipped snippet."""
     file = folder / "nginx.conf"
-    file.write_text(f"events {{}}\nhttp {{\n{include}\n{http}\n}}\n")
+    file.write_text(f"events {{}}\nhttp {{\ninclude {SNIPPET};\n{GOOD}\n}}\n")
     return file
-
-
-def found(file: Path, *states: str) -> list[str]:
-    return [finding.text for finding in examine(file) if finding.state in (states or ("bad",))]
-
-
-def test_the_shipped_snippet_is_good(tmp_path: Path) -> None:
-    file = nginx(tmp_path, "access_log /var/log/nginx/access.log;\n" + SERVER % "")
-    assert found(file, "bad", "note") == []
-    [good] = found(file, "ok")
-    assert "sends every request for a conference token to 127.0.0.1:5514" in good
-
-
-def test_an_nginx_that_tells_nobody_is_bad(tmp_path: Path) -> None:
-    [text] = found(nginx(tmp_path, "access_log /var/log/nginx/access.log;", shipped=False))
-    assert "no access_log goes to syslog" in text
-
-
-@pytest.mark.parametrize("format_", ["", "combined", "pexapp", "pinban_log"])
-def test_a_format_that_clients_can_make_too_long_is_bad(tmp_path: Path, format_: str) -> None:
-    log = f"""log_format pexapp '$remote_addr "$request" "$http_user_agent"';
-    access_log syslog:server=10.0.0.5:5514,nohostname {format_};"""
-    [text] = found(nginx(tmp_path, log, shipped=False))
-    assert "too long for a datagram" in text
-
-
-def test_such_a_format_beside_the_good_one_is_only_noted(tmp_path: Path) -> None:
-    file = nginx(tmp_path, "access_log syslog:server=10.0.0.5:5514 combined;")
-    assert found(file) == []
-    assert any("combined" in text for text in found(file, "note"))
-
-
-@pytest.mark.parametrize("log", ["access_log off;", "access_log /var/log/api.log;", "if ($bad) { access_log off; }"])
-def test_a_log_that_replaces_the_inherited_one_is_bad(tmp_path: Path, log: str) -> None:
-    [text] = found(nginx(tmp_path, SERVER % log))
-    assert "replaces all that it inherits" in text
-
-
-def test_a_log_that_repeats_the_line_is_good(tmp_path: Path) -> None:
-    line = "access_log syslog:server=10.0.0.5:5514 pinban if=$pinban_kind;"
-    assert found(nginx(tmp_path, SERVER % f"access_log off; {line}")) == []
-
-
-def test_a_proxy_that_does_not_wait_is_noted_where_tokens_are_asked_for(tmp_path: Path) -> None:
-    file = nginx(tmp_path, "server { location / { proxy_pass http://a; } location /static { proxy_pass http://b; } }")
-    [text] = found(file, "note")
-    assert "location / does not wait" in text
-
-
-def test_addresses_from_a_header_are_noted(tmp_path: Path) -> None:
-    file = nginx(tmp_path, "set_real_ip_from 10.0.0.0/8; set_real_ip_from 10.1.0.0/16; real_ip_header X-Forwarded-For;")
-    [text] = found(file, "note")
-    assert "set_real_ip_from" in text
-
-
-@pytest.mark.parametrize("text", ["", "http {", "events {}", "}", "http { include /nowhere/at/all.conf; }", "\0"])
-def test_whatever_the_file_holds_it_is_told_and_never_raised(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "nginx.conf"
-    file.write_text(text)
-    assert any(finding.state == "bad" for finding in examine(file))
 
 
 @pytest.fixture
@@ -108,7 +45,7 @@ def heartbeats(ledger: Ledger) -> Iterator[None]:
 
 
 def examined(run: Run, tmp_path: Path) -> tuple[int, list[Finding]]:
-    result = run("doctor", "--nginx", str(nginx(tmp_path, SERVER % "")), "--json")
+    result = run("doctor", "--nginx", str(nginx(tmp_path)), "--json")
     rows: Any = json.loads(result.output)
     return result.exit_code, [Finding(**row) for row in rows]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pinban.doctor.examination import DGRAM_QLEN
 from shared.host.realtime import PRIORITY
 from shared.settings.declared import declared
 from shared.settings.environment import variable_of
@@ -155,8 +156,11 @@ def test_a_receiver_reloads_by_a_hangup_and_ends_its_workers_itself() -> None:
 
 
 def test_the_kernel_gives_the_buffer_that_a_receiver_asks_for() -> None:
-    [setting] = lines("sysctl.d/pinban-receiver.conf")
-    assert setting == ["net.core.rmem_max", "=", str(Settings().receiver.receive_buffer)]
+    """And lets as many lines wait in a unix socket as `pinban doctor` asks for."""
+    assert lines("sysctl.d/pinban-receiver.conf") == [
+        ["net.core.rmem_max", "=", str(Settings().receiver.receive_buffer)],
+        ["net.unix.max_dgram_qlen", "=", str(DGRAM_QLEN)],
+    ]
 
 
 def test_the_modules_of_all_that_the_rules_use_are_loaded_beforehand() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from receiver.failures import unpack
 from receiver.intake import _SENDERS, Sorter
-from receiver.lines.rulebook import Rulebook
+from receiver.lines.classify import Class, Line
+from receiver.lines.rulebook import Reading, Rulebook
 from receiver.spool.slots import Slot, Spool
+from shared.addresses import Network
 from shared.exempt.exemptions import Exemptions
 from shared.probe import Probe
 from shared.settings.schema import Rule, Settings
@@ -160,3 +162,25 @@ def test_a_probe_through_the_unix_socket_is_told_of_too() -> None:
         assert slot.receive(inlet) == 1
     Sorter(DEFAULTS, Rulebook(DEFAULTS), Exemptions(DEFAULTS), told.append).sort(slot)
     assert told == [Probe("rp1", "0123abcd", 7, 9)]
+
+
+def test_a_size_that_no_setting_explains_is_told_of_when_a_trusted_sender_brought_it() -> None:
+    told: list[int] = []
+
+    class Reads:
+        """As a rulebook whose classifier met an unknown size."""
+
+        def cannot_matter(self, _: bytes) -> bool:
+            return False
+
+        def read(self, data: bytes) -> Reading:
+            return Reading(Line(Class.WRONG_PIN, Network("203.0.113.7"), "meet", "i", unknown_size=len(data)), "pin")
+
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    slot = Spool(1).slots[0]
+    with here, there:
+        there.send(b"x" * 61)
+        assert slot.receive(here) == 1
+    Sorter(DEFAULTS, cast("Rulebook", Reads()), Exemptions(DEFAULTS), note_size=told.append).sort(slot)
+    assert told == [61]
+    assert slot.waiting == 1, "it counts as before"
