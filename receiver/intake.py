@@ -1,7 +1,7 @@
 """The thread that reads the datagram sockets and sorts what arrives. It never speaks to Redis, nor waits for it.
 
-Every datagram gets exactly one outcome of INTAKE in receiver/spool/slots.py; a line that counts goes into the queue.
-The thread also adopts the slots of dead workers.
+Every datagram gets exactly one outcome of INTAKE in receiver/spool/slots.py; a line that counts goes into the queue
+of its importance. The thread also adopts the slots of dead workers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from socket import socket
 
 from receiver.counting import Counter
 from receiver.failures import Failure, pack
+from receiver.importance import importance_of
 from receiver.lines import Class, Line, Rulebook
-from receiver.spool import Slot, Spool, sender_address
+from receiver.spool import Importance, Slot, Spool, sender_address
 from shared.addresses import NetworkSet, parse_network
 from shared.errors import AddressError
 from shared.exempt import Exemptions
@@ -55,6 +56,7 @@ class Sorter:
         self._rulebook = rulebook
         self._trusted = NetworkSet(settings.receiver.senders)
         self._exempt = exempt
+        self._rules = settings.rules
         self._forgives = settings.rooms.forgive_on_join > 0 and settings.rules["pin"].enabled
         self._senders: dict[bytes, tuple[str, bool]] = {}
         self._sparingly = Sparingly(_log)
@@ -62,15 +64,15 @@ class Sorter:
     def sort(self, slot: Slot) -> int:
         """Sort and commit all datagrams in the slot's receive buffer; returns how many failures they made."""
         tally: dict[str, int] = {}
-        failures: list[bytes] = []
+        failures: list[list[bytes]] = [[] for _ in Importance]
         for id_, name, data in slot.datagrams():
             outcome, failure = self._outcome(id_, name, data)
             tally[outcome] = tally.get(outcome, 0) + 1
             tally["received"] = tally.get("received", 0) + 1
             if failure is not None:
-                failures.append(pack(failure))
-        slot.commit(tally, failures)
-        return len(failures)
+                failures[importance_of(failure, self._rules)].append(pack(failure))
+        slot.commit(tally, *failures)
+        return sum(map(len, failures))
 
     def _outcome(self, id_: str, name: bytes, data: bytes | None) -> tuple[str, Failure | None]:
         sender, trusted = self._senders.get(name) or self._sender(name)
@@ -201,6 +203,6 @@ def recover(slot: Slot, sorter: Sorter) -> None:
     left = sum(1 for _ in slot.datagrams())
     if left and not slot.attempt():
         _log.error("gave up %d datagrams: worker after worker died while it read them", left)
-        slot.commit({"received": left, "abandoned": left}, ())
+        slot.commit({"received": left, "abandoned": left})
     else:
         sorter.sort(slot)

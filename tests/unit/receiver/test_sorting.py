@@ -12,7 +12,7 @@ import pytest
 from receiver.failures import unpack
 from receiver.intake import _SENDERS, Sorter
 from receiver.lines.rulebook import Rulebook
-from receiver.spool.slots import Slot, Spool
+from receiver.spool.slots import INTAKE, Slot, Spool
 from shared.exempt.exemptions import Exemptions
 from shared.probe import Probe
 from shared.settings.schema import Rule, Settings
@@ -42,7 +42,7 @@ def outcomes(inlet: socket.socket, settings: Settings, *datagrams: bytes) -> tup
             outlet.sendto(datagram, inlet.getsockname())
     assert slot.receive(inlet) == len(datagrams)
     sorter_of(settings).sort(slot)
-    tally = {name: value for name, value in slot.intake.read().items() if value and name not in {"tail", "batch"}}
+    tally = {name: value for name, value in slot.intake.read().items() if value and name in INTAKE and name != "batch"}
     assert tally.pop("received") == sum(tally.values()) == len(datagrams)
     return tally, slot
 
