@@ -1,7 +1,7 @@
 """The thread that takes failures from the queues, counts them in Redis and bans addresses that reach a limit.
 
-The most urgent go first. The policy is in receiver/verdict.py. While Redis is away failures wait in the spool; only those
-that get too old to count, or for which their queue has no place, are lost.
+The most urgent go first. The policy is in receiver/verdict.py. While Redis is away failures wait in the spool; only
+those that get too old to count, or for which their queue has no place, are lost.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def line(address: str, id_: int, *, pin: bool) -> bytes:
         "ip": address,
         "m": "POST",
         "k": "conference",
-        "a": f"room.{address}",
+        "a": address,
     }
     return msgspec.json.encode(fields | {"s": "403", "us": "403", "l": "45" if pin else "73", "p": "1" if pin else "0"})
 
@@ -77,7 +77,7 @@ def watched(client: redis.Redis) -> Iterator[Seen]:
     key, seen, done = re.compile(r"pinban:window:\{(\S+)\}:(\w+)"), Seen(), threading.Event()
 
     def listen() -> None:
-        with client.monitor() as monitor:
+        with client.monitor() as monitor:  # type: ignore[no-untyped-call]
             ready.set()
             while True:
                 command = monitor.next_command()["command"]
