@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from receiver.spool.importance import Importance
+from receiver.spool.reading import MUTEX_BYTES, Reading
 from receiver.spool.receive_buffer import ReceiveBuffer
 
 #: Failures that each queue holds while Redis is away or slow; when it is full, the oldest in it are dropped.
@@ -51,7 +52,7 @@ OUTCOMES = ("counted", "expired", *DROPPED, "bans")
 _WORD = 8
 _ATTEMPTS, _INTAKE_AT = 0, 1
 _OUTCOMES_AT = _INTAKE_AT + 1 + 2 * len((*INTAKE, *_TAILS))
-_HEADER_BYTES = 4096
+_READING_AT, _HEADER_BYTES = 2048, 4096  #: bytes
 
 
 class Row:
@@ -133,11 +134,12 @@ class Slot:
 
     def __init__(self, memory: memoryview, name: str) -> None:
         self.name = name
-        words = memory[:_HEADER_BYTES].cast("Q")
+        words = memory[:_READING_AT].cast("Q")
         self._words = words
         self.intake = Row(words[_INTAKE_AT:_OUTCOMES_AT], (*INTAKE, *_TAILS))
         outcomes = (*OUTCOMES, *_HEADS)
         self.outcomes = Row(words[_OUTCOMES_AT : _OUTCOMES_AT + 1 + 2 * len(outcomes)], outcomes)
+        self.reading = Reading(memory[_READING_AT : _READING_AT + MUTEX_BYTES])
         self._receive_buffer = ReceiveBuffer(memory[_HEADER_BYTES : _HEADER_BYTES + ReceiveBuffer.SIZE])
         queues = memory[_HEADER_BYTES + ReceiveBuffer.SIZE :]
         self._queues = [Queue(queues[i * Queue.BYTES : (i + 1) * Queue.BYTES]) for i in Importance]
@@ -146,6 +148,19 @@ class Slot:
     def receive(self, source: socket.socket) -> int:
         """Let the kernel fill the receive buffer, without waiting; returns how many datagrams. OSError if it fails."""
         return self._receive_buffer.receive(source, self.intake.get("batch"))
+
+    def receive_more(self, source: socket.socket) -> int:
+        """The same, behind what the receive buffer has already; `clear` begins."""
+        return self._receive_buffer.receive_more(source, self.intake.get("batch"))
+
+    def clear(self) -> None:
+        """Nothing is in the receive buffer: make it ready for `receive_more`."""
+        self._receive_buffer.clear()
+
+    @property
+    def full(self) -> bool:
+        """Whether the receive buffer takes no more."""
+        return self._receive_buffer.full
 
     def datagrams(self) -> Iterator[tuple[str, bytes, bytes | None]]:
         """What lies in the receive buffer and is not committed: an id that stays the same, the sender, the datagram.
@@ -195,7 +210,7 @@ class Slot:
             return Place(importance, head), self._queues[importance].read(head, min(tail, head + limit))
 
     def settle(self, place: Place, outcomes: Sequence[str], bans: int) -> None:
-        """Take failures from this place on out of their queue with these outcomes; those dropped meanwhile have theirs."""
+        """Take failures from this place on out of their queue; those that were dropped meanwhile have their outcome."""
         head = _HEADS[place.importance]
         with self._taking_out:
             dropped = self.outcomes.get(head) - place.head
@@ -211,7 +226,11 @@ class Slot:
 
     def left_over(self) -> bool:
         """Whether there is work in the slot: failures in a queue, or datagrams that are not committed."""
-        return self.waiting > 0 or any(True for _ in self.datagrams())
+        return self.waiting > 0 or self.received()
+
+    def received(self) -> bool:
+        """Whether there are datagrams that are not committed."""
+        return any(True for _ in self.datagrams())
 
     def attempt(self) -> bool:
         """Count one more try at the receive buffer of a dead worker; False after more than MAX_ATTEMPTS."""
@@ -224,9 +243,9 @@ class Spool:
 
     def __init__(self, slots: int) -> None:
         size = Slot.SIZE
-        self._file = os.memfd_create("pinban-spool")
-        os.ftruncate(self._file, slots * size)
-        memory = memoryview(mmap.mmap(self._file, slots * size))
+        self.file = os.memfd_create("pinban-spool")
+        os.ftruncate(self.file, slots * size)
+        memory = memoryview(mmap.mmap(self.file, slots * size))
         # A new name for each run: a restarted receiver numbers batches from 0 again, and must not make the same ids.
         self.name = secrets.token_hex(4)
         self.made_at = time.monotonic()  #: when the receiver started, s
@@ -238,19 +257,39 @@ class Spool:
         A process can lock its own slot again, so it must remember which ones it has.
         """
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self.slots.index(slot))
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self.slots.index(slot))
         except BlockingIOError:
             return False
         return True
 
     def release(self, slot: Slot) -> None:
         """Give the slot back."""
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self.slots.index(slot))
+        fcntl.lockf(self.file, fcntl.LOCK_UN, 1, self.slots.index(slot))
+
+    def claim_empty(self) -> Slot | None:
+        """Lock a slot whose receive buffer is empty and ready; None when there is none."""
+        for slot in self.slots:
+            if not slot.received() and self.claim(slot):
+                if not slot.received():
+                    slot.clear()
+                    return slot
+                self.release(slot)
+        return None
+
+    def is_read(self) -> bool:
+        """Whether a worker reads the sockets."""
+        return any(slot.reading.goes_on() for slot in self.slots)
+
+    def await_unread(self) -> None:
+        """Return when no worker reads the sockets, at once when the last one dies."""
+        while self.is_read():
+            for slot in self.slots:
+                slot.reading.await_end()
 
     def leads(self) -> bool:
         """Whether this worker does what only one worker of a receiver has to do: the first that asks, until it ends."""
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, len(self.slots))
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, len(self.slots))
         except BlockingIOError:
             return False
         return True
