@@ -1,7 +1,7 @@
-"""The thread that takes failures from the queue, counts them in Redis and bans addresses that reach a limit.
+"""The thread that takes failures from the queues, counts them in Redis and bans addresses that reach a limit.
 
-The policy is in receiver/verdict.py. While Redis is away failures wait in the spool; only those that get too old to
-count, or for which the queue has no place, are lost.
+The most urgent go first. The policy is in receiver/verdict.py. While Redis is away failures wait in the spool; only
+those that get too old to count, or for which their queue has no place, are lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 
 from receiver.failures import Counted, Failure, unpack
-from receiver.spool import Slot, Spool
+from receiver.spool import Importance, Slot, Spool
 from receiver.store import Counters, Doubt, Rooms, expired
 from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
 from shared.addresses import Network
@@ -26,8 +26,12 @@ from shared.logs import Sparingly
 from shared.settings import LONG, Settings
 from shared.store import Store
 
-#: Failures counted in one round trip at most.
-_BATCH = 512
+#: Failures of each importance counted in one round trip at most. A wrong PIN waits at most for one batch of something
+#: less, so those are small: 64 prompts of as many addresses take about 5 ms.
+_BATCH = {Importance.URGENT: 512, Importance.ORDINARY: 128, Importance.LEAST: 64}
+
+#: Wrong PINs to be noted for their rooms that wait at most, while failures wait.
+_UNNOTED = 512
 
 #: Longest pause after Redis failed, s. The first pauses are shorter, and each is a random part of its limit.
 _LONGEST_REST_S = 1.0
@@ -103,8 +107,8 @@ class Counter(threading.Thread):
             with self._wake:
                 slots = list(self._slots)
             busy = [slot for slot in slots if slot.waiting]
-            done = all(self._empty(slot) for slot in busy)
-            if not busy or len(self._unnoted) > _BATCH:
+            done = all(self._empty(slot) for slot in _first(busy))
+            if not busy or len(self._unnoted) > _UNNOTED:
                 self._note_rooms()
             self._release([slot for slot in slots if slot is not self._own and not slot.waiting])
             with self._wake:
@@ -129,8 +133,9 @@ class Counter(threading.Thread):
                 self._spool.release(slot)
 
     def _empty(self, slot: Slot) -> bool:
-        """Count one batch of a slot; False when Redis failed and the batch stays."""
-        head, records = slot.oldest(_BATCH)
+        """Count one batch of the most urgent in a slot; False when Redis failed and the batch stays."""
+        importance = slot.most_urgent() or Importance.URGENT
+        place, records = slot.oldest(_BATCH[importance], importance)
         failures = [unpack(record) for record in records]
         now_ms = time.monotonic_ns() // 1_000_000
         late = expired(failures, self._rules, now_ms)
@@ -144,10 +149,10 @@ class Counter(threading.Thread):
             self._troubles["counting"] = str(error)
             self._rest_s = random.uniform(0, min(max(2 * self._rest_s, 0.1), _LONGEST_REST_S))  # noqa: S311
             self._seldom.warning("store", "%s; %d failures wait", error, slot.waiting)
-            slot.settle(head, (), self._told_bans())
+            slot.settle(place, (), self._told_bans())
             return False
         self._rest_s = 0.0
-        slot.settle(head, ["expired" if too_late else "counted" for too_late in late], self._told_bans())
+        slot.settle(place, ["expired" if too_late else "counted" for too_late in late], self._told_bans())
         return True
 
     def _told_bans(self) -> int:
@@ -229,6 +234,13 @@ class Counter(threading.Thread):
                 "would ban (simulated)" if verdict.simulate else "banned", verdict.network,
                 Milliseconds(verdict.bantime_ms), verdict.rule, recorded.strikes + verdict.simulate,
             )  # fmt: skip
+
+
+def _first(slots: list[Slot]) -> list[Slot]:
+    """Those of the slots that hold the most urgent failures: what is less waits until there are none of these."""
+    urgency = {slot.name: slot.most_urgent() for slot in slots}
+    first = min((importance for importance in urgency.values() if importance is not None), default=None)
+    return [slot for slot in slots if urgency[slot.name] is first]
 
 
 def _rooms(failures: list[Failure], network: str) -> str:

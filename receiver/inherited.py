@@ -11,7 +11,8 @@ from receiver.spool import Spool
 from shared.settings import Settings
 
 #: During a reload old and new workers run beside each other: enough for twice the most workers, and for slots that dead
-#: workers left. Only slots in use take memory: 20 KiB when idle, up to 12 MiB in a flood.
+#: workers left. Only slots in use take memory: 20 KiB when idle, up to 28 MiB in a
+#: flood of everything, 12 MiB in one of prompts.
 _SLOTS = 40
 
 

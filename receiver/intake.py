@@ -1,7 +1,7 @@
 """The thread that reads the datagram sockets and sorts what arrives. It never speaks to Redis, nor waits for it.
 
-Every datagram gets exactly one outcome of INTAKE in receiver/spool/slots.py; a line that counts goes into the queue.
-The thread also adopts the slots of dead workers.
+Every datagram gets exactly one outcome of INTAKE in receiver/spool/slots.py; a line that counts goes into the queue
+of its importance. The thread also adopts the slots of dead workers and of the standby.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from socket import socket
 
 from receiver.counting import Counter
 from receiver.failures import Failure, pack
+from receiver.importance import importance_of
 from receiver.lines import Class, Line, Rulebook
-from receiver.spool import Slot, Spool, sender_address
+from receiver.spool import Importance, Slot, Spool, sender_address
 from shared.addresses import NetworkSet, parse_network
 from shared.errors import AddressError
 from shared.exempt import Exemptions
@@ -28,8 +29,8 @@ from shared.settings import Settings
 #: How often the sockets are read although nothing woke us, s: the one worker that the kernel woke may be stuck.
 _GLANCE_S = 0.2
 
-#: How often to look for slots of workers that are gone, s.
-_ADOPT_EVERY_S = 1.0
+#: How often to look for slots of workers that are gone, s; sooner when another process has one with work in it.
+_ADOPT_EVERY_S, _ADOPT_SOON_S = 1.0, 0.2
 
 #: Batches read from one socket before the next socket has its turn.
 _ROUNDS = 8
@@ -63,6 +64,7 @@ class Sorter:
         self._rulebook = rulebook
         self._trusted = NetworkSet(settings.receiver.senders)
         self._exempt = exempt
+        self._rules = settings.rules
         self._forgives = settings.rooms.forgive_on_join > 0 and settings.rules["pin"].enabled
         self._senders: dict[bytes, tuple[str, bool]] = {}
         self._sparingly = Sparingly(_log)
@@ -70,15 +72,15 @@ class Sorter:
     def sort(self, slot: Slot) -> int:
         """Sort and commit all datagrams in the slot's receive buffer; returns how many failures they made."""
         tally: dict[str, int] = {}
-        failures: list[bytes] = []
+        failures: list[list[bytes]] = [[] for _ in Importance]
         for id_, name, data in slot.datagrams():
             outcome, failure = self._outcome(id_, name, data)
             tally[outcome] = tally.get(outcome, 0) + 1
             tally["received"] = tally.get("received", 0) + 1
             if failure is not None:
-                failures.append(pack(failure))
-        slot.commit(tally, failures)
-        return len(failures)
+                failures[importance_of(failure, self._rules)].append(pack(failure))
+        slot.commit(tally, *failures)
+        return sum(map(len, failures))
 
     def _outcome(self, id_: str, name: bytes, data: bytes | None) -> tuple[str, Failure | None]:
         sender, trusted = self._senders.get(name) or self._sender(name)
@@ -153,18 +155,21 @@ class Intake(threading.Thread):
         if slot is None:
             return
         self._counter.adopt(slot, own=True)
+        reading = False
         with select.epoll() as poll:
             for source in self._sockets:
                 # Exclusive: a datagram wakes one worker and not all of them (epoll_ctl(2)).
                 poll.register(source, select.EPOLLIN | select.EPOLLEXCLUSIVE)
             while not self._stopping.is_set():
                 self.moved_at = time.monotonic()
-                poll.poll(_GLANCE_S)
+                poll.poll(min(max(self._adopt_at - self.moved_at, 0.0), _GLANCE_S))
                 drained = [self._drain(source, slot) for source in self._sockets]
                 self._yield_in_a_flood(not all(drained))
                 if self.moved_at >= self._adopt_at:
-                    self._adopt_at = self.moved_at + _ADOPT_EVERY_S
-                    self._adopt(slot)
+                    self._adopt_at = self.moved_at + self._adopt(slot)
+                reading = reading or slot.reading.begin()  # after a first turn: what is new in it takes long
+        if reading:
+            slot.reading.end()
 
     def _drain(self, source: socket, slot: Slot) -> bool:
         """Read what a socket has; False when it has more than one turn allows."""
@@ -185,14 +190,19 @@ class Intake(threading.Thread):
             self._flooded = flooded
             (be_ordinary if flooded else be_quick)()
 
-    def _adopt(self, own: Slot) -> None:
-        """Take over the slots of dead workers that still have work in them."""
-        for slot in self._spool.slots:
-            if slot is own or not slot.left_over() or not self._counter.claim(slot):
-                continue
-            _log.info("takes over from a worker that ended: %d failures wait", slot.waiting)
-            recover(slot, self._sorter)
-            self._counter.adopt(slot)
+    def _adopt(self, own: Slot) -> float:
+        """Take over the slot of a dead worker or of the standby that still has work in it; returns when to look again.
+
+        One at a time: a unix socket is full after ten datagrams, and a slot may hold sixty-four.
+        """
+        found = [slot for slot in self._spool.slots if slot is not own and slot.left_over()]
+        for slot in found:
+            if self._counter.claim(slot):
+                recover(slot, self._sorter)
+                _log.info("takes over what another process read: %d failures wait", slot.waiting)
+                self._counter.adopt(slot)
+                return 0.0
+        return _ADOPT_SOON_S if found else _ADOPT_EVERY_S  # the standby will be done with it in a moment
 
     def _claimed(self) -> Slot | None:
         """A free slot, its receive buffer sorted. Waits while all slots are in use; None when told to stop."""
@@ -211,6 +221,6 @@ def recover(slot: Slot, sorter: Sorter) -> None:
     left = sum(1 for _ in slot.datagrams())
     if left and not slot.attempt():
         _log.error("gave up %d datagrams: worker after worker died while it read them", left)
-        slot.commit({"received": left, "abandoned": left}, ())
+        slot.commit({"received": left, "abandoned": left})
     else:
         sorter.sort(slot)

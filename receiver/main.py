@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 
 from receiver.health import Health
 from receiver.inherited import Inherited, open_inherited
 from receiver.lines import Rulebook
 from receiver.sockets import check_free
+from receiver.standby import Standby
 from receiver.worker import ReceiverWorker
 from shared import logs
 from shared.errors import SettingsError
@@ -29,15 +31,34 @@ _MEMORY = "/dev/shm"  # noqa: S108
 _log = logging.getLogger("pinban.receiver")
 
 
+class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's, which also looks after the standby."""
+
+    def manage_workers(self) -> None:
+        """Called at the start, when a child ends, and each second."""
+        self.app.standby.ensure()
+        super().manage_workers()
+
+    def stop(self, graceful: bool = True) -> None:
+        """End all; the standby first, or it would read when the workers do no more."""
+        self.app.standby.end()
+        super().stop(graceful)
+
+
 class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn with our settings instead of its own."""
 
     def __init__(self, inherited: Inherited, path: str | None) -> None:
         self.inherited = inherited
         self.health = Health()
+        self.standby = Standby(inherited.sockets, inherited.spool)
         self._path = path
         self._loaded = False
         super().__init__()
+
+    def run(self) -> None:
+        """Until a signal ends it. Does not return."""
+        ReceiverArbiter(self).run()
 
     def load(self) -> Health:
         """The WSGI application. It must always load: a worker that cannot boot ends the service."""

@@ -52,7 +52,15 @@ def notes(nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:
             found.append(f'{node.name}: {why}; include nginx/pinban.conf, or set enforcer.probe_url = ""')
         for name, meaning in (
             ("drops", "datagrams lost because the sockets' buffers were full"),
-            ("queue_dropped", "failures lost because the queue was full while Redis was away"),
+            ("urgent_dropped", "wrong PINs lost because their queue was full while Redis was away or slow"),
+            (
+                "ordinary_dropped",
+                "other failures lost because their queue was full while Redis was away or slow",
+            ),
+            (
+                "least_dropped",
+                "failures of simulated rules, and joins, left out because too many came",
+            ),
             ("abandoned", "datagrams given up because workers died on them"),
             ("refused", "datagrams refused because receiver.senders does not name their sender"),
             ("malformed", "datagrams without a line of a known format"),

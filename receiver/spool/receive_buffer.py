@@ -83,15 +83,31 @@ class ReceiveBuffer:
         for index in range(self._filled):
             self._messages[index].name_length = _NAME_BYTES
         self._filled = 0
+        return self.receive_more(source, batch)
+
+    def receive_more(self, source: socket.socket, batch: int) -> int:
+        """Take what the socket has now, behind what the batch of this number has already."""
         self._batch[0] = batch + 1
-        taken: int = _libc.recvmmsg(source.fileno(), ctypes.addressof(self._messages), BATCH, socket.MSG_DONTWAIT, None)
+        start = ctypes.addressof(self._messages) + self._filled * ctypes.sizeof(_Message)
+        taken: int = _libc.recvmmsg(source.fileno(), start, BATCH - self._filled, socket.MSG_DONTWAIT, None)
         if taken < 0:
             number = ctypes.get_errno()
             if number in (errno.EAGAIN, errno.EINTR):
                 return 0
             raise OSError(number, os.strerror(number))
-        self._filled = taken
+        self._filled += taken
         return taken
+
+    def clear(self) -> None:
+        """Forget what lies here, whoever received it."""
+        for message in self._messages:
+            message.name_length = _NAME_BYTES
+        self._filled = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no more datagram fits."""
+        return self._filled == BATCH
 
     def pending(self, batch: int) -> Iterator[tuple[int, bytes, bytes | None]]:
         """Index, sender and data of each datagram of the batch of this number; data is None when it was cut short."""

@@ -54,9 +54,9 @@ class OneDatagram:
     def datagrams(self) -> Iterator[tuple[str, bytes, bytes | None]]:
         yield "slot.0.0", self._sender, self._data
 
-    def commit(self, tally: Mapping[str, int], failures: Sequence[bytes]) -> None:
+    def commit(self, tally: Mapping[str, int], *failures: Sequence[bytes]) -> None:
         self.tally.update(tally)
-        self.failures.extend(failures)
+        self.failures.extend(record for some in failures for record in some)
 
 
 class Target:

@@ -9,7 +9,7 @@ from tests.lab.redis_server import RedisServer
 from tests.lab.views import node
 
 #: The outcomes of a datagram; each datagram has exactly one.
-OUTCOMES = tuple(name for name in INTAKE if name not in ("tail", "batch", "received"))
+OUTCOMES = tuple(name for name in INTAKE if name not in ("batch", "received"))
 
 
 def counted_ids(server: RedisServer) -> Counter[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from receiver.standby import NAME as STANDBY
 from tests.lab.http1 import Answer, Connection
 from tests.lab.netns import Namespace
 from tests.lab.process import Process
@@ -60,7 +62,16 @@ class Receiver(Process):
 
     def workers(self) -> list[int]:
         """The processes that gunicorn manages."""
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        return [pid for pid, name in self._children() if name != STANDBY]
+
+    def standby(self) -> list[int]:
+        """The processes that read while no worker does: one, where there is a unix socket."""
+        return [pid for pid, name in self._children() if name == STANDBY]
+
+    def _children(self) -> Iterator[tuple[int, str]]:
+        for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                yield int(pid), Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 class Enforcer(Process):

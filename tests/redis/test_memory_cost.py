@@ -34,7 +34,7 @@ def test_the_receivers_spool_takes_no_more_memory_however_many_failures_pass() -
             slot.commit({"received": len(records), "wrong_pin": len(records)}, records)
             head, oldest = slot.oldest(len(records))
             slot.settle(head, ["counted"] * len(oldest), 0)
-        return os.fstat(spool._file).st_blocks * 512
+        return os.fstat(spool.file).st_blocks * 512
 
     once = pour(2 * QUEUE_LENGTH)
     assert QUEUE_LENGTH * RECORD_BYTES <= once <= 2 * QUEUE_LENGTH * RECORD_BYTES

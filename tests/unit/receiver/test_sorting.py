@@ -13,7 +13,7 @@ from receiver.failures import unpack
 from receiver.intake import _SENDERS, Sorter
 from receiver.lines.classify import Class, Line
 from receiver.lines.rulebook import Reading, Rulebook
-from receiver.spool.slots import Slot, Spool
+from receiver.spool.slots import INTAKE, Slot, Spool
 from shared.addresses import Network
 from shared.exempt.exemptions import Exemptions
 from shared.probe import Probe
@@ -44,7 +44,7 @@ def outcomes(inlet: socket.socket, settings: Settings, *datagrams: bytes) -> tup
             outlet.sendto(datagram, inlet.getsockname())
     assert slot.receive(inlet) == len(datagrams)
     sorter_of(settings).sort(slot)
-    tally = {name: value for name, value in slot.intake.read().items() if value and name not in {"tail", "batch"}}
+    tally = {name: value for name, value in slot.intake.read().items() if value and name in INTAKE and name != "batch"}
     assert tally.pop("received") == sum(tally.values()) == len(datagrams)
     return tally, slot
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from itertools import count
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -16,8 +17,9 @@ import receiver.spool.receive_buffer
 import receiver.spool.slots
 from receiver.failures import Failure, pack, unpack
 from receiver.intake import recover
+from receiver.spool.importance import Importance
 from receiver.spool.receive_buffer import BATCH
-from receiver.spool.slots import INTAKE, MAX_ATTEMPTS, QUEUE_LENGTH, RECORD_BYTES, Row, Slot, Spool
+from receiver.spool.slots import DROPPED, MAX_ATTEMPTS, QUEUE_LENGTH, RECORD_BYTES, Row, Slot, Spool
 from shared.addresses import counted_network
 from shared.settings.schema import Settings
 from tests.parts import sorter_of
@@ -27,9 +29,13 @@ FILES = tuple(str(module.__file__) for module in (receiver.spool.receive_buffer,
 
 SETTINGS = msgspec.structs.replace(Settings(), ignoreself=False)
 
+#: A wrong PIN, an alias that nobody knows, and a prompt.
 LINE = (
     b'{"v":1,"id":"%s","ip":"203.0.113.7","m":"POST","k":"conference","a":"meet","s":"403","us":"403","l":"45","p":"1"}'
 )
+
+
+SCAN, PROMPT = LINE.replace(b"403", b"404"), LINE.replace(b'"p":"1"', b'"p":"0"').replace(b"45", b"73")
 
 
 @pytest.fixture
@@ -72,6 +78,11 @@ def settle_all(slot: Slot, outcome: str = "counted") -> None:
     slot.settle(head, [outcome] * len(records), 0)
 
 
+def happened(slot: Slot) -> dict[str, int]:
+    """The outcomes of failures, without what did not happen."""
+    return {name: number for name, number in slot.outcomes.read().items() if number}
+
+
 def test_a_row_adds_and_reads_back() -> None:
     row = Row(memoryview(bytearray(8 * 7)).cast("Q"), ("a", "b", "c"))
     row.commit({"a": 1, "c": 5})
@@ -85,7 +96,7 @@ def test_a_commit_cut_short_at_any_line_is_whole_or_never_was() -> None:
     row = spool.slots[0].intake
     expected = 0
     for line in count():
-        killed = killed_at(line, FILES, lambda: row.commit(dict.fromkeys(INTAKE, 1)))
+        killed = killed_at(line, FILES, lambda: row.commit(dict.fromkeys(row.names, 1)))
         values = set(row.read().values())
         assert values in ({expected}, {expected + 1})
         [expected] = values
@@ -100,7 +111,7 @@ def test_who_reads_while_another_process_commits_sees_whole_changes(spool: Spool
     def commit(child: Child) -> None:
         child.tell()
         while True:
-            row.commit(dict.fromkeys(INTAKE, 1))
+            row.commit(dict.fromkeys(row.names, 1))
 
     child = Child(commit)
     child.wait_told()
@@ -120,7 +131,7 @@ def test_failures_wait_in_order_until_they_are_settled(slot: Slot) -> None:
     assert slot.oldest(2) == (head, records)
     slot.settle(head, ["counted", "expired"], 1)
     assert queued(slot) == [b"three"]
-    assert slot.outcomes.read() == {"head": 2, "counted": 1, "expired": 1, "queue_dropped": 0, "bans": 1}
+    assert happened(slot) == {"urgent_head": 2, "counted": 1, "expired": 1, "bans": 1}
 
 
 def test_a_full_queue_drops_the_oldest_and_counts_them_exactly(slot: Slot) -> None:
@@ -128,7 +139,7 @@ def test_a_full_queue_drops_the_oldest_and_counts_them_exactly(slot: Slot) -> No
     slot.commit({}, [b"%d" % i for i in range(QUEUE_LENGTH - 1, QUEUE_LENGTH + 9)])
     assert slot.waiting == QUEUE_LENGTH
     assert queued(slot) == [b"%d" % i for i in range(9, QUEUE_LENGTH + 9)]
-    assert slot.outcomes.get("queue_dropped") == 9
+    assert slot.outcomes.get("urgent_dropped") == 9
 
 
 def test_failures_dropped_while_they_were_being_counted_have_one_outcome(slot: Slot) -> None:
@@ -136,7 +147,7 @@ def test_failures_dropped_while_they_were_being_counted_have_one_outcome(slot: S
     head, records = slot.oldest(10)
     slot.commit({}, [b"new"] * 4)
     slot.settle(head, ["counted"] * len(records), 0)
-    assert slot.outcomes.read() == {"head": 10, "counted": 6, "expired": 0, "queue_dropped": 4, "bans": 0}
+    assert happened(slot) == {"urgent_head": 10, "counted": 6, "urgent_dropped": 4}
     assert slot.waiting == QUEUE_LENGTH - 6
 
 
@@ -145,25 +156,100 @@ def test_failures_all_dropped_while_they_were_being_counted_are_not_counted_too(
     head, records = slot.oldest(3)
     slot.commit({}, [b"new"] * 5)
     slot.settle(head, ["counted"] * len(records), 0)
-    assert slot.outcomes.read() == {"head": 5, "counted": 0, "expired": 0, "queue_dropped": 5, "bans": 0}
+    assert happened(slot) == {"urgent_head": 5, "urgent_dropped": 5}
 
 
-@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 700), st.integers(0, 700)), max_size=20))
-def test_every_failure_that_was_queued_ends_in_one_outcome(steps: list[tuple[int, int, int]]) -> None:
+def test_the_most_urgent_go_first_whenever_they_came(slot: Slot) -> None:
+    slot.commit({}, [], [b"scan"], [b"prompt", b"prompt"])
+    slot.commit({}, [b"pin"], [], [b"prompt"])
+    for importance, records in zip(Importance, ([b"pin"], [b"scan"], [b"prompt"] * 3), strict=True):
+        assert slot.most_urgent() is importance
+        place, found = slot.oldest(9)
+        assert (place.importance, found) == (importance, records)
+        slot.settle(place, ["counted"] * len(records), 0)
+    assert slot.most_urgent() is None
+    assert slot.oldest(9)[1] == []
+
+
+def test_what_comes_meanwhile_is_not_taken_for_what_was_looked_at(slot: Slot) -> None:
+    """Prompts are under way to Redis when wrong PINs come, and more prompts than their queue holds."""
+    slot.commit({}, [], [], [b"prompt"] * QUEUE_LENGTH)
+    place, records = slot.oldest(10)
+    slot.commit({}, [b"pin"] * 7, [], [b"prompt"] * 4)
+    slot.settle(place, ["counted"] * len(records), 0)
+    assert happened(slot) == {"least_head": 10, "counted": 6, "least_dropped": 4}
+    assert queued(slot) == [b"pin"] * 7
+
+
+def test_a_full_queue_takes_nothing_from_another(slot: Slot) -> None:
+    slot.commit({}, [b"pin"], [b"scan"], [b"prompt"])
+    slot.commit({}, [], [], [b"prompt"] * 2 * QUEUE_LENGTH)
+    slot.commit({}, [], [b"scan"] * QUEUE_LENGTH)
+    assert {name: slot.outcomes.get(name) for name in DROPPED} == {
+        "urgent_dropped": 0, "ordinary_dropped": 1, "least_dropped": QUEUE_LENGTH + 1,
+    }  # fmt: skip
+    assert queued(slot) == [b"pin"]
+
+
+#: A queue that is soon full.
+SHORT = 64
+
+
+@given(
+    st.lists(
+        st.tuples(
+            *[st.integers(0, 50)] * 3,  # put into each queue
+            st.sampled_from([None, *Importance]),
+            st.integers(0, 100),  # looked at
+            st.tuples(*[st.integers(0, 50)] * 3),  # put into each queue before these are settled
+        ),
+        max_size=20,
+    )
+)
+def test_every_failure_that_was_queued_ends_in_one_outcome(
+    steps: list[tuple[int, int, int, Importance | None, int, tuple[int, int, int]]],
+) -> None:
+    """In its own queue, in order: a model of three lists that each lose their oldest says what each must hold."""
+    with patch.object(receiver.spool.slots, "QUEUE_LENGTH", SHORT):
+        follow(steps)
+
+
+def follow(steps: list[tuple[int, int, int, Importance | None, int, tuple[int, int, int]]]) -> None:
     slot = SHARED.slots[0]
-    settle_all(slot)
+    while slot.most_urgent() is not None:
+        settle_all(slot)
     before = slot.outcomes.read()
+    model: list[list[bytes]] = [[], [], []]
     sent = 0
-    for put, take, late in steps:
-        slot.commit({}, [b"x"] * put * 20)
-        head, records = slot.oldest(take * 20)
-        slot.commit({}, [b"x"] * late)
-        sent += 20 * put + late
-        slot.settle(head, ["counted"] * len(records), 0)
+    dropped = dict.fromkeys(Importance, 0)
+
+    def put(*numbers: int) -> None:
+        nonlocal sent
+        batch = []
+        for importance, number in zip(Importance, numbers, strict=True):
+            batch.append([b"%d" % n for n in range(sent, sent + number)])
+            sent += number
+            model[importance] += batch[-1]
+            excess = max(len(model[importance]) - SHORT, 0)
+            dropped[importance] += excess
+            del model[importance][:excess]
+        slot.commit({}, *batch)
+
+    for *some, importance, take, late in steps:
+        put(*some)
+        place, records = slot.oldest(take, importance)
+        first = next((each for each in Importance if model[each]), Importance.URGENT)
+        assert place.importance == (first if importance is None else importance)
+        assert records == model[place.importance][:take]
+        put(*late)
+        slot.settle(place, ["counted"] * len(records), 0)
+        done = set(records)
+        model[place.importance] = [record for record in model[place.importance] if record not in done]
     after = slot.outcomes.read()
-    gone = sum(after[name] - before[name] for name in ("counted", "expired", "queue_dropped"))
+    assert [slot.oldest(SHORT, each)[1] for each in Importance] == model
+    assert [after[name] - before[name] for name in DROPPED] == list(dropped.values())
+    gone = sum(after[name] - before[name] for name in ("counted", "expired", *DROPPED))
     assert gone + slot.waiting == sent
-    assert after["head"] - before["head"] == gone
 
 
 SHARED = Spool(1)
@@ -176,7 +262,8 @@ def test_the_totals_are_those_of_all_slots(spool: Spool) -> None:
     totals = spool.totals()
     assert (totals["received"], totals["wrong_pin"], totals["other"]) == (4, 2, 2)
     assert (totals["queued"], totals["counted"]) == (1, 1)
-    assert not {"head", "tail", "batch"} & totals.keys()
+    assert not [name for name in totals if name.endswith(("head", "tail"))]
+    assert "batch" not in totals
 
 
 def test_a_slot_has_one_owner_and_is_free_when_it_dies(spool: Spool, slot: Slot) -> None:
@@ -257,7 +344,7 @@ def test_a_worker_killed_between_queue_and_commit_leaves_its_receive_buffer_to_d
     spool: Spool, slot: Slot, inlet: socket.socket
 ) -> None:
     def sort(child: Child) -> None:
-        slot.intake = Interrupted(slot.intake._words, INTAKE)
+        slot.intake = Interrupted(slot.intake._words, slot.intake.names)
         slot.intake.child = child
         slot.receive(inlet)
         sorter_of(SETTINGS).sort(slot)
@@ -282,19 +369,20 @@ def test_wherever_a_worker_is_killed_every_datagram_is_taken_in_once(slot: Slot,
         recover(slot, sorter)
         work()  # what the worker did not come to
 
-    sent = 0
-    for line in count():
-        send(inlet, *lines(sent, 2), b"garbage")
-        killed = killed_at(line, FILES, work)
+    for sent in count():
+        send(inlet, PROMPT % b"%d" % sent, LINE % b"%d" % sent, SCAN % b"%d" % sent, b"garbage")
+        killed = killed_at(sent, FILES, work)
         assert Child(inherit).end() == 0
-        assert queued_ids(slot) == [str(sent), str(sent + 1)], f"killed at line {line}"
-        settle_all(slot)
-        sent += 2
-        assert slot.intake.get("received") == sent * 3 // 2
-        assert slot.intake.get("malformed") == sent // 2
+        for importance in Importance:
+            assert slot.most_urgent() is importance
+            assert queued_ids(slot) == [str(sent)], f"killed at line {sent}"
+            settle_all(slot)
+        assert slot.waiting == 0
+        assert slot.intake.get("received") == 4 * (sent + 1)
+        assert slot.intake.get("malformed") == sent + 1
         if not killed:
             break
-    assert line > 100
+    assert sent > 100
 
 
 def test_a_failure_without_an_id_has_the_same_one_for_the_heir(slot: Slot, inlet: socket.socket) -> None:
