@@ -2,6 +2,7 @@
 
 from receiver.lines.classify import Class, Line
 from receiver.lines.rulebook import Reading, Rulebook
+from receiver.lines.syslog import message, without_priority
 from receiver.lines.times import line_time, local_time
 
 __all__ = [
@@ -11,4 +12,6 @@ __all__ = [
     "Rulebook",
     "line_time",
     "local_time",
+    "message",
+    "without_priority",
 ]
