@@ -84,6 +84,7 @@ class Counters:
             if isinstance(reply, BadDataError):
                 self._sparingly.warning("joined", "deleted %s: %s", call[0][0], reply)
                 self._store.call("DEL", *call[0])
+                self._join(*call)
 
     def joined(self, counted: Counted) -> int:
         """How many clients in a wider network have joined within findtime."""
