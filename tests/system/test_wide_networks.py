@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle
+from itertools import cycle, islice
 
 import pytest
 
 from tests.lab.clients import PIN, guess
 from tests.lab.lab import Lab
-from tests.lab.views import await_ban, ledger, new_network
+from tests.lab.process import wait_until
+from tests.lab.views import await_ban, counted, ledger, new_network
 
 #: What an attacker tries, far more than what is ever answered.
 GUESSES = 600
@@ -64,9 +65,33 @@ def sources_of(network: str, first: int = 0) -> Iterator[str]:
     return (f"{network}:{n << 6 & 0xFFFF | n >> 10:x}::1" for n in range(first, 2**16))
 
 
-def test_three_hundred_new_64s_of_one_48_get_few_guesses_answered_and_its_neighbour_is_served(lab: Lab) -> None:
+def test_hundreds_of_new_64s_of_one_48_get_few_guesses_answered_and_its_neighbour_is_served(lab: Lab) -> None:
     guilty, neighbour = new_network(lab, "2001:db8:66"), new_network(lab, "2001:db8:67")
     assert 40 <= attack(lab, guilty) <= MOST
     await_ban(lab, f"{guilty}::/48")
     assert f"{neighbour}::/48" not in ledger(lab.redis)
     assert ask(lab, sources_of(neighbour), [PIN] * 4) == [200] * 4
+
+
+def test_faked_joins_do_not_help_an_attacker_much(lab: Lab) -> None:
+    guilty = new_network(lab, "2001:db8:68")
+    assert ask(lab, islice(sources_of(guilty), 60), cycle([PIN])) == [200] * 60
+    wait_until(lambda: joins(lab, f"{guilty}::/48") == 40, "the joins are noted")
+    assert 80 <= attack(lab, guilty) <= MOST
+    await_ban(lab, f"{guilty}::/48")
+
+
+def test_a_network_in_which_sixty_join_and_some_mistype_is_unharmed(lab: Lab) -> None:
+    site = new_network(lab, "2001:db8:69")
+    assert ask(lab, islice(sources_of(site), 60), cycle([PIN])) == [200] * 60
+    wait_until(lambda: joins(lab, f"{site}::/48") == 40, "the joins are noted")
+    assert ask(lab, islice(sources_of(site), 50), wrong_pins()) == [403] * 50
+    wait_until(lambda: counted(lab.redis, f"{site}::/48") == 50, "all are counted")
+    assert not any(network.startswith(site) for network in ledger(lab.redis))
+    assert ask(lab, islice(sources_of(site), 60), cycle([PIN])) == [200] * 60
+
+
+def joins(lab: Lab, network: str) -> int:
+    """How many clients of a network have joined lately, at most as many as matter."""
+    with lab.redis.client() as client:
+        return int(client.zcard(f"pinban:joined:{{{network}}}"))
