@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from receiver.failures import Counted, Failure, unpack
 from receiver.spool import Importance, Slot, Spool
@@ -60,7 +61,7 @@ class Counter(threading.Thread):
         self._deadline: float | None = None
         self._slots: list[Slot] = []
         self._own: Slot | None = None
-        self._unnoted: list[Failure] = []  #: to be noted for their rooms, once no failure waits
+        self._unnoted: list[Failure] = []  #: to be noted for their rooms and networks, once no failure waits
         self._bans = 0  #: made since the last batch was settled
         self._odd = ""  #: what a key of ours held that it should not, in the batch under way
         self._rest_s = 0.0
@@ -109,7 +110,7 @@ class Counter(threading.Thread):
             busy = [slot for slot in slots if slot.waiting]
             done = all(self._empty(slot) for slot in _first(busy))
             if not busy or len(self._unnoted) > _UNNOTED:
-                self._note_rooms()
+                self._note()
             self._release([slot for slot in slots if slot is not self._own and not slot.waiting])
             with self._wake:
                 if self._deadline is not None and (not busy or time.monotonic() > self._deadline):
@@ -168,12 +169,12 @@ class Counter(threading.Thread):
             with self._not_stopped_by(each.network):
                 self._judge(each, hot)
         for joined in records:
-            if joined.joined:
+            if joined.joined and self._limits.forgive_on_join:
                 with self._not_stopped_by(joined.network):
                     self._counters.forgive(joined, self._limits.forgive_on_join)
-        self._unnoted += failures
+        self._unnoted += records
         for each in counted:  # after the bans, which must not wait for the log
-            if not each.rule.endswith(LONG):
+            if each.level is None and not each.rule.endswith(LONG):
                 rule = self._rules[each.rule]
                 rooms = _rooms(failures, each.network)
                 self._sparingly.say(
@@ -190,16 +191,24 @@ class Counter(threading.Thread):
             self._odd = f"{network}: {error}"
             self._sparingly.say(logging.ERROR, "data", "cannot judge %s: %s", network, error)
 
-    def _note_rooms(self) -> None:
+    def _note(self) -> None:
+        """Tell the rooms of failures, and wider networks of joins: what may wait, and may get lost."""
         if not self._unnoted:
             return
+        records, self._unnoted = self._unnoted, []
+        now_ms = time.monotonic_ns() // 1_000_000
         try:
-            self.rooms.note(self._unnoted, time.monotonic_ns() // 1_000_000)
+            self.rooms.note([each for each in records if not each.joined], now_ms)
         except StoreError as error:  # the failures of the addresses are counted already
             self._seldom.warning("rooms", "%s; wrong PINs are missing from their rooms", error)
-        self._unnoted = []
+        try:
+            self._counters.note_joins([each for each in records if each.joined], now_ms)
+        except StoreError as error:
+            self._seldom.warning("joins", "%s; joins are missing from their networks", error)
 
     def _judge(self, counted: Counted, hot: frozenset[str]) -> None:
+        if counted.level is not None and counted.rule == "pin" and counted.count >= counted.level.maxretry:
+            counted = replace(counted, joined=self._counters.joined(counted))
         broken = broken_rule(counted, self._counters.rule(counted.rule), hot, self._limits.hot_maxretry)
         if broken is None:
             return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgpack
 
 from shared.addresses import Network
+from shared.settings import Level
 
 #: Longest request id that is kept; nginx's has 32 characters.
 LONGEST_ID = 64
@@ -25,7 +26,7 @@ class Failure:
     rp: str  #: who sent the line: its address, or "local"
     alias: str  #: the conference that was tried
     received_ms: int  #: by the host's monotonic clock, which all workers share
-    joined: bool = False  #: not a failure: a right PIN, which may take back failures
+    joined: bool = False  #: not a failure: a right PIN
     levels: tuple[int, ...] = ()  #: prefix lengths of the wider networks around `network` in which it counts too
     copy: str = ""  #: names this arrival, when `id` was made from the text of the line; else ""
     took_ms: int = -1  #: from the request's first byte until the line; -1: the line does not say
@@ -38,12 +39,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many failures an address has in one window of a rule."""
+    """How many failures a network has in one window of a rule."""
 
     network: Network
     rule: str  #: with LONG behind it for the rule's long window
-    count: int  #: failures in the window, at most the rule's maxretry
+    count: int  #: failures in the window, at most as many as it keeps
     evidence: tuple[str, ...] = ()  #: at the limit: each failure as "id rp alias ms", ms of Redis TIME
+    level: Level | None = None  #: of a wider network, with the client before the ms in its evidence
+    joined: int = 0  #: how many clients in a wider network have joined lately
 
 
 def pack(failure: Failure) -> bytes:

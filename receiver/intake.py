@@ -11,20 +11,22 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from itertools import takewhile
 from socket import socket
 
 from receiver.counting import Counter
 from receiver.failures import Failure, pack
 from receiver.importance import importance_of
-from receiver.lines import Class, Line, Rulebook
+from receiver.lines import Class, Line, Rulebook, message, without_priority
 from receiver.spool import Importance, Slot, Spool, sender_address
-from shared.addresses import NetworkSet, parse_network
+from shared.addresses import Network, NetworkSet, is_ipv6, parse_network, wider
 from shared.errors import AddressError
 from shared.exempt import Exemptions
 from shared.host import be_ordinary, be_quick
 from shared.logs import Sparingly
 from shared.probe import Probe
-from shared.settings import Settings
+from shared.settings import BUILT_IN, Settings
 
 #: How often the sockets are read although nothing woke us, s: the one worker that the kernel woke may be stuck.
 _GLANCE_S = 0.2
@@ -65,7 +67,18 @@ class Sorter:
         self._trusted = NetworkSet(settings.receiver.senders)
         self._exempt = exempt
         self._rules = settings.rules
-        self._forgives = settings.rooms.forgive_on_join > 0 and settings.rules["pin"].enabled
+        #: by rule, and whether IPv6: the prefix lengths of its levels, the widest network last
+        self._levels = {
+            (name, ipv6): tuple(level.length for level in rule.wider(ipv6=ipv6))
+            for name, rule in settings.rules.items()
+            for ipv6 in (True, False)
+        }
+        forgives = settings.rooms.forgive_on_join > 0
+        #: by whether IPv6: whether it matters who joins
+        self._joins_matter = {
+            ipv6: settings.rules["pin"].enabled and (forgives or bool(self._levels["pin", ipv6]))
+            for ipv6 in (True, False)
+        }
         self._senders: dict[bytes, tuple[str, bool]] = {}
         self._sparingly = Sparingly(_log)
 
@@ -99,15 +112,28 @@ class Sorter:
             self._note(line.probe)
         if line.unknown_size is not None:
             self._note_size(line.unknown_size)
-        joined = line.meaning is Class.JOINED and rule is None and self._forgives
-        if line.network is None or (rule is None and not joined):
+        if line.network is None:
             return line.meaning, None
-        if self._exempt(line.network):
+        joined = rule is None and line.meaning is Class.JOINED and self._joins_matter[is_ipv6(line.network)]
+        if rule is None and not joined:
+            return line.meaning, None
+        levels = self._counted_in(line.network, rule or "pin")
+        if levels is None:
             return "ignored", None
         now_ms = time.monotonic_ns() // 1_000_000
+        line_id, copy = _id_of(line, rule, data or b"", id_)
         return line.meaning, Failure(
-            line.network, rule or "pin", line.id or id_, sender, line.alias or "", now_ms, joined
+            line.network, rule or "pin", line_id, sender, line.alias or "", now_ms, joined, levels, copy, line.took_ms
         )
+
+    def _counted_in(self, network: Network, rule: str) -> tuple[int, ...] | None:
+        """The levels at which a failure counts: those of networks with nobody exempt in them. None: not at all."""
+        lengths = self._levels[rule, is_ipv6(network)]
+        if lengths and not self._exempt(wider(network, lengths[-1])):  # then nothing in it is: one question in a flood
+            return lengths
+        if self._exempt(network):
+            return None
+        return tuple(takewhile(lambda length: not self._exempt(wider(network, length)), lengths[:-1]))
 
     def _read(self, data: bytes | None) -> tuple[Line, str | None]:
         if data is None:  # it was cut short: no line of ours is so long
@@ -126,6 +152,23 @@ class Sorter:
             self._senders.clear()
         self._senders[name] = known
         return known
+
+
+def _id_of(line: Line, rule: str | None, datagram: bytes, arrival: str) -> tuple[str, str]:
+    """The failure's id, and the arrival's name where the id is made from the text.
+
+    Then the n-th line of one text is the same failure as the n-th by way of another receiver, whoever sent it. A
+    daemon's line says only in its frame when it was written. Of unknown aliases only different ones count.
+    """
+    if line.meaning is Class.UNKNOWN_ALIAS and rule in BUILT_IN:
+        return _hash((line.alias or "").casefold().encode()), ""
+    if line.id:
+        return line.id, ""
+    return _hash(message(datagram) if rule is None or rule in BUILT_IN else without_priority(datagram)), arrival
+
+
+def _hash(text: bytes) -> str:
+    return blake2b(text, digest_size=8).hexdigest()
 
 
 class Intake(threading.Thread):

@@ -40,7 +40,7 @@ class Verdict:
     network: Network
     rule: str  #: with LONG or HOT behind it, when that limit was reached
     bantime_ms: int
-    evidence: tuple[Mapping[str, str], ...]  #: each failure: id, rp, alias, at
+    evidence: tuple[Mapping[str, str], ...]  #: each failure: id, rp, alias, at; in a wider network the client too
     simulate: bool  #: all is recorded, but nobody is dropped
     strikes_kept_ms: int
     forgives: tuple[str, ...]  #: the rules that count the network from zero after this
@@ -53,16 +53,27 @@ class Verdict:
 
 
 def broken_rule(counted: Counted, rule: Rule, hot: Collection[str] = (), hot_maxretry: int = 0) -> str | None:
-    """The name of the limit that this count has reached, or None. `hot` rooms have the lower limit `hot_maxretry`.
+    """The name of the limit that this count has reached, or None. `hot` rooms have the lower limit `hot_maxretry`, for
+    one client.
 
     A count above the limit counts too: the worker that saw the limit may have died before it banned.
     """
-    limit = rule.long_maxretry if counted.rule.endswith(LONG) else rule.maxretry
-    if counted.count >= limit:
+    if counted.count >= limit(counted, rule):
         return counted.rule
-    if counted.rule == "pin" and _reached(counted, hot, hot_maxretry):  # nobody is banned early for a prompt
+    if (
+        counted.level is None and counted.rule == "pin" and _reached(counted, hot, hot_maxretry)
+    ):  # nobody is banned early for a prompt
         return counted.rule + HOT
     return None
+
+
+def limit(counted: Counted, rule: Rule) -> int:
+    """The count that is a ban. In a wider network it is higher the more clients have joined, twice as high at most:
+    where many people join, some mistype; but joins can be faked by whoever has a room.
+    """
+    if counted.level is not None:
+        return counted.level.maxretry + min(counted.joined, counted.level.maxretry)
+    return rule.long_maxretry if counted.rule.endswith(LONG) else rule.maxretry
 
 
 def senders(counted: Counted) -> list[str]:
@@ -106,8 +117,9 @@ def bantime_ms(rule: Rule, strikes: int, chance: float) -> int:
 
 
 def _facts(counted: Counted) -> list[dict[str, str]]:
+    names = ("id", "rp", "alias", "at") if counted.level is None else ("id", "client", "rp", "alias", "at")
     told = (each.split(" ") for each in counted.evidence)
-    return [dict(zip(("id", "rp", "alias", "at"), facts, strict=True)) for facts in told if len(facts) == 4]
+    return [dict(zip(names, facts, strict=True)) for facts in told if len(facts) == len(names)]
 
 
 def _reached(counted: Counted, hot: Collection[str], hot_maxretry: int) -> bool:

@@ -203,7 +203,8 @@ class Operator:
                 if count is None or isinstance(count, StoreError) or rule not in windows:
                     continue  # it expired meanwhile, is of other settings, or is no counter of ours
                 facts = {"network": network, "rule": rule, "count": number(count), "ttl_ms": max(ttl_ms, 0)}
-                rows.append({**facts, "maxretry": windows[rule].maxretry})
+                level = self._counters.rule(rule).level_of(Network(network))
+                rows.append({**facts, "maxretry": level.maxretry if level else windows[rule].maxretry})
         return sorted(rows, key=lambda row: (-row["count"], row["network"]))
 
     def rooms(self) -> list[Row]:

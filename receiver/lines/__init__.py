@@ -3,6 +3,7 @@
 from receiver.lines.classify import Class, Line
 from receiver.lines.formats import Fields, parse_message, v1_fields
 from receiver.lines.rulebook import Reading, Rulebook
+from receiver.lines.syslog import message, without_priority
 from receiver.lines.times import line_time, local_time
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "Rulebook",
     "line_time",
     "local_time",
+    "message",
     "parse_message",
     "v1_fields",
+    "without_priority",
 ]

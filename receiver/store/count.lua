@@ -1,28 +1,35 @@
--- Count failures of one address under one rule: exact over any findtime, and safe to repeat.
---   KEYS[1]  pinban:count:{address}:rule    string, what people read
---   KEYS[2]  pinban:window:{address}:rule   ZSET "id rp alias" -> ms; the member "!" is the last ban, see reset.lua
---   ARGV     findtime, ms; maxretry; the count from which on the window is returned; then triples: failure id, its RP
---            and alias, its age in ms
---   returns  failures in the window now, at most maxretry; then, from that count on, the window, member and ms in turn
+-- Count failures of one network under one rule: exact over any findtime, and safe to repeat. With numbered.lua before it.
+--   KEYS[1]  pinban:count:{network}:rule    string, what people read
+--   KEYS[2]  pinban:window:{network}:rule   ZSET "id rp alias", in a wider network "id client rp alias" -> ms; the member
+--            "!" is the last ban, see reset.lua
+--   KEYS[3]  pinban:copies:{network}:rule   see numbered.lua; only if there is an arrival
+--   ARGV     findtime, ms; the most failures kept; the count from which on the window is returned; the most that count of one
+--            client, or 0 for all; then for each failure: id, arrival or "", the rest of its member, its age in ms
+--   returns  failures in the window now, at most as many as are kept; then, from that count on, the window, member and ms
+--            in turn
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local findtime, maxretry = tonumber(ARGV[1]), tonumber(ARGV[2])
+local findtime, kept, share = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - findtime)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], now + 1000, '+inf')  -- Redis' clock was set back
-local seen = {}
-for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do seen[string.match(member, '^%S*')] = true end
-for i = 4, #ARGV, 3 do
-  local id, at = ARGV[i], now - tonumber(ARGV[i + 2])
-  if at > now - findtime and not seen[id] then
-    seen[id] = true
-    redis.call('ZADD', KEYS[2], at, id .. ' ' .. ARGV[i + 1])
+local seen, each = {}, {}
+for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  local id, client = string.match(member, '^(%S*) ?(%S*)')
+  seen[id], each[client] = true, (each[client] or 0) + 1
+end
+for i = 5, #ARGV, 4 do
+  local id, at, client = ARGV[i], now - tonumber(ARGV[i + 3]), string.match(ARGV[i + 2], '^%S*')
+  if ARGV[i + 1] ~= '' then id = numbered(KEYS[3], id, ARGV[i + 1], kept, findtime) end
+  if at > now - findtime and not seen[id] and (share == 0 or (each[client] or 0) < share) then
+    seen[id], each[client] = true, (each[client] or 0) + 1
+    redis.call('ZADD', KEYS[2], at, id .. ' ' .. ARGV[i + 2])
   end
 end
 local banned = redis.call('ZSCORE', KEYS[2], '!')
 local since = banned and '(' .. banned or '-inf'
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -maxretry - 2)
-if redis.call('ZCOUNT', KEYS[2], since, '+inf') > maxretry or not banned then
-  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -maxretry - 1)
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -kept - 2)
+if redis.call('ZCOUNT', KEYS[2], since, '+inf') > kept or not banned then
+  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -kept - 1)
 end
 local window = redis.call('ZRANGEBYSCORE', KEYS[2], since, '+inf', 'WITHSCORES')
 local count = #window / 2

@@ -3,6 +3,7 @@
 schema -> declared (every key with its type) -> reading: the file, then the environment -> Settings, or a one-line error
 """
 
+from shared.settings.levels import Level
 from shared.settings.reading import DEFAULT_FILE, load, password_of, secret_of
 from shared.settings.schema import BUILT_IN, Enforcer, Mail, Receiver, Redis, Rooms, Rule, Settings
 from shared.settings.servers import Address, Servers, parse_servers
@@ -16,6 +17,7 @@ __all__ = [
     "Address",
     "Endpoint",
     "Enforcer",
+    "Level",
     "Mail",
     "Receiver",
     "Redis",

@@ -17,6 +17,7 @@ from shared.errors import SettingsError
 from shared.settings.declared import declared
 from shared.settings.environment import value_of, variables_in
 from shared.settings.errors import meant, settings_error, shown
+from shared.settings.levels import parse_level, scaled
 from shared.settings.schema import BUILT_IN, Rule, Settings
 
 S = TypeVar("S", bound=Struct)
@@ -79,7 +80,8 @@ class _Reading:
         settings = self._section(Settings(), self._table, "")
         if settings.enforcer.protocol == "all" and settings.enforcer.ports != "all":
             raise self._error("enforcer.protocol", ' = "all" needs enforcer.ports = "all"; set both, or "tcp" or "udp"')
-        return settings
+        rules = {name: replace(rule, levels=self._levels(name, settings)) for name, rule in settings.rules.items()}
+        return replace(settings, rules=rules)
 
     def _section(self, default: S, table: object, name: str) -> S:
         """The section of this name: the default, changed by the table and then by the environment."""
@@ -135,6 +137,29 @@ class _Reading:
         elif not rule.failregex.strip():
             remedy = meant(name, BUILT_IN, "rules.", "give it one")
             raise self._error(key, f": this is not a built-in rule, and it has no failregex; {remedy}")
+
+    def _levels(self, name: str, settings: Settings) -> tuple[str, ...]:
+        """The levels of a rule: as written, or the defaults as far as they fit what else is set."""
+        key, rule = f"rules.{name}.levels", settings.rules[name]
+        prefixes = {True: settings.ipv6_prefix, False: settings.ipv4_prefix}
+        levels = {text: parse_level(text) for text in rule.levels}
+        if not self._is_set(name, "levels"):
+            fitting = [text for text, level in levels.items() if level.length < prefixes[level.ipv6]]
+            return scaled(fitting, rule.maxretry, BUILT_IN.get(name, Rule()).maxretry)
+        for text, level in levels.items():
+            if level.length >= prefixes[level.ipv6]:
+                family = "ipv6" if level.ipv6 else "ipv4"
+                remedy = f"{family}_prefix = {prefixes[level.ipv6]} has it already; write a shorter prefix"
+                raise self._error(key, f": {text!r} is no wider network: {remedy}")
+            if level.maxretry < rule.maxretry:
+                raise self._error(key, f": {text!r} is below maxretry = {rule.maxretry}; write a higher limit")
+        if len({(level.ipv6, level.length) for level in levels.values()}) < len(rule.levels):
+            raise self._error(key, f" = {shown(list(rule.levels))} names a network twice; write each once")
+        return rule.levels
+
+    def _is_set(self, rule: str, field: str) -> bool:
+        table = self._table.get("rules", {}).get(rule, {})
+        return field in table or f"rules.{rule}.{field}" in self._variables
 
     def _unknown(self, key: str) -> SettingsError:
         known = dict.fromkeys(part for key in self._keys for part in accumulate(key.split("."), "{}.{}".format))

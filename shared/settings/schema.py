@@ -10,14 +10,15 @@ table, which `python -m tests.unit.project.test_readme` prints. A new setting ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from shared.addresses import parse_network
+from shared.addresses import Network, is_ipv6, parse_network
 from shared.durations import Between, Milliseconds, parse_duration
 from shared.probe import parse_probe_url
+from shared.settings.levels import Level, parse_level
 from shared.settings.servers import parse_servers
 from shared.settings.texts import Parsed, parse_endpoint, parse_ignored
 from shared.settings.windows import LONG, Window
@@ -241,6 +242,15 @@ class Rule(Struct, frozen=True, kw_only=True):
     maxretry: Annotated[int, Meta(ge=1, le=1_000, description="a number of failures from 1 to 1000")] = 5
     findtime: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("5m")
     bantime: Annotated[Milliseconds, Between("2s", "3650d")] = parse_duration("5m")
+    levels: Annotated[
+        tuple[str, ...],
+        Parsed(parse_level),
+        Meta(
+            max_length=4,
+            description="a list of up to 4 wider networks that are counted too, with the failures within findtime that "
+            'ban them, like "ipv6/48=40" or "ipv4/24=25"',
+        ),
+    ] = ("ipv6/56=15", "ipv6/48=40")
     long_maxretry: Annotated[
         int,
         Meta(
@@ -262,17 +272,36 @@ class Rule(Struct, frozen=True, kw_only=True):
     prefregex: _Patterns = ""
 
     def windows(self, name: str) -> Iterator[Window]:
-        """The windows in which a failure under the rule of this name counts."""
+        """The windows in which a client's failure under the rule of this name counts."""
         yield Window(name, self.maxretry, int(self.findtime))
         if self.long_maxretry:
             yield Window(f"{name}{LONG}", self.long_maxretry, int(self.long_findtime))
+
+    def wider(self, *, ipv6: bool) -> Sequence[Level]:
+        """The levels of one family, the widest network last. No limit is below maxretry, whatever is set."""
+        levels = (parse_level(text) for text in self.levels)
+        return [
+            Level(ipv6, level.length, max(level.maxretry, self.maxretry))
+            for level in sorted(levels, key=lambda level: -level.length)
+            if level.ipv6 is ipv6
+        ]
+
+    def level_of(self, network: Network) -> Level | None:
+        """The level of a network; None when it is that of one client."""
+        length = network.partition("/")[2]
+        return next((each for each in self.wider(ipv6=is_ipv6(network)) if str(each.length) == length), None)
 
 
 #: The built-in rules, by name.
 BUILT_IN: Mapping[str, Rule] = {
     "pin": Rule(),
-    "prompt": Rule(maxretry=60, simulate=True),
-    "scan": Rule(maxretry=10, findtime=parse_duration("10m"), bantime=parse_duration("10m")),
+    "prompt": Rule(maxretry=60, simulate=True, levels=("ipv6/56=240", "ipv6/48=600")),
+    "scan": Rule(
+        maxretry=10,
+        findtime=parse_duration("10m"),
+        bantime=parse_duration("10m"),
+        levels=("ipv6/56=40", "ipv6/48=100"),
+    ),
     "registration": Rule(),
 }
 

@@ -22,8 +22,18 @@ class Keys:
         return f"{self.prefix}:count:{{{network}}}:{rule}"
 
     def window(self, network: Network, rule: str) -> str:
-        """ZSET "id rp alias" -> ms, TTL: the failures themselves, at most maxretry."""
+        """ZSET "id rp alias" -> ms, TTL: the failures themselves, at most maxretry. In a wider network "id rp alias
+        client", at most twice its limit.
+        """
         return f"{self.prefix}:window:{{{network}}}:{rule}"
+
+    def copies(self, network: Network, rule: str) -> str:
+        """Hash "hash receiver" -> arrivals, TTL: which lines without a request id a receiver has told already."""
+        return f"{self.prefix}:copies:{{{network}}}:{rule}"
+
+    def joined(self, network: Network) -> str:
+        """ZSET client -> ms, TTL: who joined lately, in a network wider than one client's."""
+        return f"{self.prefix}:joined:{{{network}}}"
 
     def forgiven(self, network: Network, rule: str, join: str) -> str:
         """String, TTL: ids of the failures that a right PIN, by its own id, took back."""

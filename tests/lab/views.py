@@ -80,6 +80,15 @@ def new_source(lab: Lab, last: int) -> str:
     return address
 
 
+def new_network(lab: Lab, network: str) -> str:
+    """All addresses of one more IPv6 /48 for the attacker's host; the network is named by its first three groups."""
+    lab.attacker.namespace.call(lambda: Path("/proc/sys/net/ipv6/ip_nonlocal_bind").write_text("1"))
+    lab.attacker.namespace.configure(f"route add local {network}::/48 dev lo")
+    for rp in lab.rps:
+        rp.host.namespace.configure(f"route add {network}::/48 via {lab.attacker.outside6} dev outside")
+    return network
+
+
 def guesses(lab: Lab, source: str, pins: range, *, timeout: float = 5.0) -> list[Answer | None]:
     """One guess for each PIN, through each reverse proxy in turn."""
     addresses = lab.addresses()

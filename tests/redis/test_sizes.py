@@ -9,8 +9,8 @@ import msgspec
 import pytest
 import redis
 
-from receiver.store.sizes import _KEPT_MS, _TELL_EVERY_MS, MOST_SIZES, Sizes, read_sizes, uncalibrated, unexplained
 from receiver.spool.slots import Spool
+from receiver.store.sizes import _KEPT_MS, _TELL_EVERY_MS, MOST_SIZES, Sizes, read_sizes, uncalibrated, unexplained
 from shared.errors import StoreError
 from shared.ledger.changes import Ledger
 from shared.settings.schema import Settings

@@ -40,11 +40,12 @@ def rows_of(title: str) -> list[list[str]]:
 def told_of(name: str) -> str:
     """What the README's table has to say of a built-in rule."""
     rule = BUILT_IN[name]
-    assert rule == Rule(maxretry=rule.maxretry, findtime=rule.findtime, bantime=rule.bantime, simulate=rule.simulate), (
-        f"rules.{name} has defaults that the table does not tell"
-    )
+    told = {each: getattr(rule, each) for each in ("maxretry", "findtime", "bantime", "simulate", "levels")}
+    assert rule == Rule(**told), f"rules.{name} has defaults that the table does not tell"
+    assert [(level.ipv6, level.length) for level in rule.wider(ipv6=True)] == [(True, 56), (True, 48)]
+    wider = ", ".join(str(level.maxretry) for level in rule.wider(ipv6=True))
     outcome = "simulated only" if rule.simulate else f"ban {rule.bantime}"
-    return f"`{name}`: {rule.maxretry} in {rule.findtime}, {outcome}"
+    return f"`{name}`: {rule.maxretry} in {rule.findtime} ({wider}), {outcome}"
 
 
 def test_the_readme_has_a_row_for_every_setting_in_order_and_no_other() -> None:

@@ -89,8 +89,8 @@ def test_a_built_in_rule_is_there_by_default(
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_section_changes_what_it_names_and_leaves_the_rest(tmp_path: Path, name: str) -> None:
-    settings = read(tmp_path, f"[rules.{name}]\nmaxretry = 7")
-    assert settings.rules[name] == msgspec.structs.replace(BUILT_IN[name], maxretry=7)
+    settings = read(tmp_path, f'[rules.{name}]\nmaxretry = 7\nlevels = ["ipv6/48=70"]')
+    assert settings.rules[name] == msgspec.structs.replace(BUILT_IN[name], maxretry=7, levels=("ipv6/48=70",))
     assert {n: r for n, r in settings.rules.items() if n != name} == {n: r for n, r in BUILT_IN.items() if n != name}
 
 

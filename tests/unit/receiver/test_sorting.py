@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from receiver.failures import unpack
+from receiver.failures import Failure, unpack
 from receiver.intake import _SENDERS, Sorter
 from receiver.lines.classify import Class, Line
 from receiver.lines.rulebook import Reading, Rulebook
@@ -184,3 +184,93 @@ def test_a_size_that_no_setting_explains_is_told_of_when_a_trusted_sender_brough
     Sorter(DEFAULTS, cast("Rulebook", Reads()), Exemptions(DEFAULTS), note_size=told.append).sort(slot)
     assert told == [61]
     assert slot.waiting == 1, "it counts as before"
+
+
+def sorted_failures(inlet: socket.socket, settings: Settings, *datagrams: bytes) -> list[Failure]:
+    _, slot = outcomes(inlet, settings, *datagrams)
+    return [unpack(record) for record in slot.oldest(len(datagrams))[1]]
+
+
+@pytest.mark.parametrize(
+    ("ignored", "levels"),
+    [
+        ("2001:db8:2::/48", (56, 48)),
+        ("2001:db8:1:2::1", None),
+        ("2001:db8:1:3::1", ()),
+        ("2001:db8:1:ff::/64", ()),
+        ("2001:db8:1:100::1", (56,)),
+        ("2001:db8::/32", None),
+    ],
+)
+def test_a_failure_counts_in_wider_networks_with_nobody_exempt_in_them(
+    inlet: socket.socket, ignored: str, levels: tuple[int, ...] | None
+) -> None:
+    found = sorted_failures(inlet, msgspec.structs.replace(DEFAULTS, ignoreip=(ignored,)), line(ip="2001:db8:1:2::9"))
+    assert [failure.levels for failure in found] == ([] if levels is None else [levels])
+
+
+def test_ipv4_counts_in_no_wider_network_and_asks_once_whether_it_is_exempt() -> None:
+    asked: list[str] = []
+
+    class Noted(Exemptions):
+        def __call__(self, network: Network) -> str:
+            asked.append(network)
+            return super().__call__(network)
+
+    sorter = Sorter(DEFAULTS, Rulebook(DEFAULTS), Noted(DEFAULTS))
+    assert sorter._counted_in(Network("203.0.113.7"), "pin") == ()
+    assert sorter._counted_in(Network("2001:db8:1:2::/64"), "pin") == (56, 48)
+    assert asked == ["203.0.113.7", "2001:db8:1::/48"], "who is exempt in the widest network is asked first"
+
+
+@pytest.mark.parametrize(
+    ("address", "pin", "forgive", "queued"),
+    [
+        ("203.0.113.7", {}, 0, False),
+        ("203.0.113.7", {}, 1, True),
+        ("203.0.113.7", {"levels": ("ipv4/24=25",)}, 0, True),
+        ("2001:db8:1:2::9", {}, 0, True),
+        ("2001:db8:1:2::9", {"levels": ()}, 0, False),
+        ("2001:db8:1:2::9", {"enabled": False}, 1, False),
+    ],
+)
+def test_a_join_goes_on_only_where_it_matters(
+    inlet: socket.socket, address: str, pin: dict[str, Any], forgive: int, queued: bool
+) -> None:
+    rules = DEFAULTS.rules | {"pin": msgspec.structs.replace(DEFAULTS.rules["pin"], **pin)}
+    rooms = msgspec.structs.replace(DEFAULTS.rooms, forgive_on_join=forgive)
+    settings = msgspec.structs.replace(DEFAULTS, rules=rules, rooms=rooms)
+    found = sorted_failures(inlet, settings, line(ip=address, s="200", us="200"))
+    assert [failure.joined for failure in found] == [True] * queued
+
+
+def test_unknown_aliases_that_are_the_same_are_the_same_failure(inlet: socket.socket) -> None:
+    dead = [line(s="404", us="404", a=alias, id=str(n)) for n, alias in enumerate(["Gone", "gone ", "GONE", "other"])]
+    found = sorted_failures(inlet, DEFAULTS, *dead)
+    assert len({failure.id for failure in found}) == 2
+    assert {(failure.rule, failure.copy) for failure in found} == {("scan", "")}
+
+
+PEXAPP = (
+    '203.0.113.7 - - [22/Nov/2026:14:12:18 +0000]  "POST /api/client/v2/conferences/{}/request_token HTTP/1.1" 403 45'
+    ' "-" "-" "-" "403" "0.005"'
+)
+
+
+def test_a_line_without_an_id_has_one_by_its_text_whoever_sent_it(inlet: socket.socket) -> None:
+    bare, other = PEXAPP.format("a").encode(), PEXAPP.format("b").encode()
+    framed = [b"<190>Nov 22 14:12:18 pinban: " + bare, b"<133>Nov 22 14:12:19 rp1 nginx: " + bare]
+    found = sorted_failures(inlet, DEFAULTS, bare, *framed, other, bare)
+    assert len({failure.id for failure in found}) == 2
+    assert len({failure.copy for failure in found}) == 5
+    assert all(len(failure.id) == 16 and failure.id.isalnum() for failure in found)
+    assert [(f.id, f.copy) for f in sorted_failures(inlet, DEFAULTS, line())] == [("i", "")]
+
+
+def test_a_daemons_lines_are_told_apart_by_the_time_in_their_frame(inlet: socket.socket) -> None:
+    own = {"sshd": Rule(failregex="Failed password for .* from <HOST>$")}
+    settings = msgspec.structs.replace(DEFAULTS, rules={**DEFAULTS.rules, **own})
+    lines = [b"<38>Nov 22 14:12:%02d h sshd[7]: Failed password for root from 203.0.113.7" % s for s in (18, 18, 19)]
+    found = sorted_failures(inlet, settings, *lines)
+    assert [failure.rule for failure in found] == ["sshd"] * 3
+    assert found[0].id == found[1].id != found[2].id

@@ -393,7 +393,9 @@ def test_a_failure_without_an_id_has_the_same_one_for_the_heir(slot: Slot, inlet
     assert first == second
     assert len(set(first)) == 2
     sorter_of(SETTINGS).sort(slot)
-    assert queued_ids(slot) == first
+    failures = [unpack(record) for record in queued(slot)]
+    assert [failure.copy for failure in failures] == first
+    assert len({failure.id for failure in failures}) == 1
     send(inlet, combined)
     slot.receive(inlet)
     assert not {id_ for id_, _, _ in slot.datagrams()} & set(first)
@@ -446,7 +448,8 @@ texts = st.text(max_size=200) | st.text("\U0001f600ä\U00020000", min_size=60, m
     st.integers(32, 128),
 )
 def test_no_failure_is_too_long_for_its_record(id_: str, alias: str, address: str, now_ms: int, prefix: int) -> None:
-    failure = Failure(counted_network(address, prefix), "a-rule-of-16-abc", id_, address, alias, now_ms)
+    network, levels = counted_network(address, prefix), (112, 56, 48, 32)
+    failure = Failure(network, "a-rule-of-16-abc", id_, address, alias, now_ms, True, levels, "", 2**40)
     packed = pack(failure)
     assert len(packed) <= RECORD_BYTES - 2
     read = unpack(packed)

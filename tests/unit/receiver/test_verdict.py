@@ -12,7 +12,7 @@ from receiver.store import expired
 from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
 from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.settings import BUILT_IN, Rule
+from shared.settings import BUILT_IN, Level, Rule
 
 A = Network("203.0.113.7")
 
@@ -95,3 +95,32 @@ def test_evidence_that_pinban_did_not_write_is_left_out() -> None:
 @pytest.mark.parametrize(("age_ms", "late"), [(0, False), (299_999, False), (300_000, True), (10**9, True)])
 def test_a_failure_as_old_as_findtime_counts_no_more(age_ms: int, late: bool) -> None:
     assert expired([Failure(A, "pin", "i", "rp", "a", 5)], {"pin": Rule()}, 5 + age_ms) == [late]
+
+
+WIDE = Level(ipv6=True, length=48, maxretry=40)
+
+
+@pytest.mark.parametrize(
+    ("count", "joined", "broken"),
+    [(39, 0, None), (40, 0, "pin"), (40, 1, None), (64, 25, None), (65, 25, "pin"), (79, 999, None), (80, 999, "pin")],
+)
+def test_joins_raise_the_limit_of_a_wider_network_to_twice_as_much_at_most(
+    count: int, joined: int, broken: str | None
+) -> None:
+    counted = Counted(Network("2001:db8::/48"), "pin", count, level=WIDE, joined=joined)
+    assert broken_rule(counted, Rule()) == broken
+
+
+def test_no_hot_room_lowers_the_limit_of_a_wider_network() -> None:
+    told = tuple(f"id{n} 2001:db8:0:{n}::/64 rp1 hot {n}" for n in range(1, 40))
+    counted = Counted(Network("2001:db8::/48"), "pin", 39, told, WIDE)
+    assert broken_rule(counted, Rule(), {"hot"}, 2) is None
+
+
+def test_the_evidence_of_a_wider_network_names_the_clients() -> None:
+    counted = Counted(Network("2001:db8::/48"), "pin", 40, ("id1 2001:db8:0:1::/64 10.0.0.11  7", "a b c 1"), WIDE)
+    found = decide(counted, "pin", BUILT_IN, Circumstances(), 0.0)
+    assert found is not None
+    assert found.evidence == ({"id": "id1", "client": "2001:db8:0:1::/64", "rp": "10.0.0.11", "alias": "", "at": "7"},)
+    assert (found.network, found.bantime_ms) == ("2001:db8::/48", 300_000)
+    assert senders(counted) == ["10.0.0.11"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.addresses import Network, NetworkSet, counted_network, is_ipv6, parse_network, too_wide
+from shared.addresses import Network, NetworkSet, counted_network, is_ipv6, parse_network, too_wide, wider
 from shared.errors import AddressError
 
 v4_numbers = st.integers(0, 2**32 - 1)
@@ -196,3 +196,29 @@ def test_a_mapped_member_is_an_ipv4_member() -> None:
 )
 def test_too_wide_to_ban(network: str, wide: bool) -> None:
     assert too_wide(Network(network)) is wide
+
+
+@given(st.ip_addresses(), st.data())
+def test_the_network_around_a_network_is_the_one_that_ipaddress_knows(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, data: st.DataObject
+) -> None:
+    narrow = ipaddress.ip_network((address, data.draw(st.integers(1, address.max_prefixlen))), strict=False)
+    network = parse_network(str(narrow))
+    bits = ipaddress.ip_network(network)
+    if bits.prefixlen < 2 or bits.version != address.version:
+        return
+    length = data.draw(st.integers(1, bits.prefixlen - 1))
+    assert wider(network, length) == parse_network(str(bits.supernet(new_prefix=length)))
+
+
+@pytest.mark.parametrize(
+    ("network", "length", "around"),
+    [
+        ("203.0.113.7", 24, "203.0.113.0/24"),
+        ("2001:db8:1:2f3::/64", 56, "2001:db8:1:200::/56"),
+        ("2001:db8:1:2f3::/64", 48, "2001:db8:1::/48"),
+        ("::102:304", 112, "::102:0/112"),
+    ],
+)
+def test_the_network_around_a_network_is_written_as_every_network_is(network: str, length: int, around: str) -> None:
+    assert wider(Network(network), length) == around == parse_network(around)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from msgspec import Struct, structs
 
+from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import SettingsError
 from shared.settings.declared import declared
 from shared.settings.environment import variable_of
+from shared.settings.levels import Level
 from shared.settings.reading import load, password_of
 from shared.settings.schema import BUILT_IN, Rule, Settings
 from shared.settings.texts import Endpoint, parse_endpoint
@@ -402,3 +404,58 @@ def test_probes_are_asked_of_this_host_alone(tmp_path: Path) -> None:
     for seconds in ("0.1", "11"):
         text = complaint(written(tmp_path, f"[enforcer]\nprobe_every = {seconds}"))
         assert f'enforcer.probe_every = {seconds} is not a length of time from "200ms" to "10s", or' in text
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "levels"),
+    [
+        ("", "pin", ("ipv6/56=15", "ipv6/48=40")),
+        ("[rules.pin]\nlevels = []", "pin", ()),
+        ('[rules.pin]\nlevels = ["ipv4/24=25"]', "pin", ("ipv4/24=25",)),
+        ("[rules.pin]\nmaxretry = 10", "pin", ("ipv6/56=30", "ipv6/48=80")),
+        ("[rules.pin]\nmaxretry = 3", "pin", ("ipv6/56=15", "ipv6/48=40")),
+        ("[rules.pin]\nmaxretry = 1000", "pin", ("ipv6/56=1000", "ipv6/48=1000")),
+        ("ipv6_prefix = 56", "pin", ("ipv6/48=40",)),
+        ("ipv6_prefix = 48", "scan", ()),
+        ("[rules.own]\nfailregex = '<HOST>'\nmaxretry = 15", "own", ("ipv6/56=45", "ipv6/48=120")),
+    ],
+)
+def test_default_levels_fit_what_else_is_set(tmp_path: Path, text: str, rule: str, levels: tuple[str, ...]) -> None:
+    assert load(written(tmp_path, text), {}).rules[rule].levels == levels
+
+
+@pytest.mark.parametrize("text", ["ipv6/48=60,ipv4/24=30", '["ipv6/48=60", "ipv4/24=30"]'])
+def test_levels_come_from_the_environment_too(tmp_path: Path, text: str) -> None:
+    settings = load(written(tmp_path, ""), {"PINBAN_RULES_PIN_LEVELS": text})
+    assert settings.rules["pin"].levels == ("ipv6/48=60", "ipv4/24=30")
+
+
+@pytest.mark.parametrize(
+    ("levels", "told"),
+    [
+        ('["ipv5/48=40"]', "'ipv5/48=40' is not a level; write a list of up to 4 wider networks"),
+        ('["ipv6/48"]', "is not a level"),
+        ('["ipv6/18=40"]', "is a network too wide to ban"),
+        ('["ipv4/7=40"]', "is a network too wide to ban"),
+        ('["ipv4/32=40"]', "is no network with several addresses"),
+        ('["ipv6/48=0"]', "has no limit from 1 to 1000"),
+        ('["ipv6/48=1001"]', "has no limit from 1 to 1000"),
+        ('["ipv6/64=40"]', "is no wider network: ipv6_prefix = 64 has it already; write a shorter prefix"),
+        ('["ipv6/48=4"]', "is below maxretry = 5; write a higher limit"),
+        ('["ipv6/48=40", "ipv6/48=50"]', "names a network twice; write each once"),
+        ('["ipv6/60=9", "ipv6/56=15", "ipv6/52=20", "ipv6/48=40", "ipv6/44=50"]', "is not a list of up to 4"),
+        ('"ipv6/48=40"', "is not a list of up to 4"),
+    ],
+)
+def test_a_wrong_level_is_an_error_with_a_remedy(tmp_path: Path, levels: str, told: str) -> None:
+    text = complaint(written(tmp_path, f"[rules.pin]\nlevels = {levels}"))
+    assert text.startswith(f"{tmp_path}/pinban.toml: rules.pin.levels")
+    assert told in text
+
+
+def test_the_widest_level_comes_last_and_none_is_below_maxretry() -> None:
+    rule = Rule(maxretry=20, levels=("ipv6/48=40", "ipv4/24=25", "ipv6/56=15"))
+    assert rule.wider(ipv6=True) == [Level(True, 56, 20), Level(True, 48, 40)]
+    assert rule.wider(ipv6=False) == [Level(False, 24, 25)]
+    assert rule.level_of(Network("2001:db8::/48")) == Level(True, 48, 40)
+    assert rule.level_of(Network("2001:db8::/64")) is rule.level_of(Network("203.0.113.7")) is None

@@ -1,0 +1,97 @@
+"""One IPv6 network has any number of addresses to guess from: it is held as a whole, and nobody else is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+
+import pytest
+
+from tests.lab.clients import PIN, guess
+from tests.lab.lab import Lab
+from tests.lab.process import wait_until
+from tests.lab.views import await_ban, counted, ledger, new_network
+
+#: What an attacker tries, far more than what is ever answered.
+GUESSES = 600
+
+#: The most guesses that one /48 gets answered, by all reverse proxies together.
+MOST = 100
+
+#: Requests under way at any time.
+AT_ONCE = 8
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(rps=2) as lab:
+        yield lab
+
+
+def ask(lab: Lab, sources: Iterable[str], pins: Iterable[str], timeout: float = 5.0) -> list[int]:
+    """One request from each source, with one of the pins each; the statuses, 0 for no answer."""
+    proxies = cycle(lab.addresses(v6=True))
+
+    def one(source: str, proxy: str, pin: str) -> int:
+        answer = guess(proxy, pin, source=source, timeout=timeout)
+        return answer.status if answer else 0
+
+    def run() -> list[int]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(one, *zip(*zip(sources, proxies, pins, strict=False), strict=True)))
+
+    return lab.attacker.namespace.call(run)
+
+
+def wrong_pins() -> Iterator[str]:
+    return (f"9{n:05}" for n in range(GUESSES))
+
+
+def attack(lab: Lab, network: str) -> int:
+    """Guess from a new /64 of the /48 each time until nobody answers; how many guesses were answered."""
+    sources, answered = sources_of(network), 0
+    for _ in range(0, GUESSES, 2 * AT_ONCE):
+        some = [next(sources) for _ in range(2 * AT_ONCE)]
+        statuses = ask(lab, some, wrong_pins(), timeout=1.0)
+        answered += statuses.count(403)
+        if not any(statuses):
+            break
+    return answered
+
+
+def sources_of(network: str, first: int = 0) -> Iterator[str]:
+    """An address in each /64 of a /48, in the other half of its /56s from 2 ** 15 on."""
+    return (f"{network}:{n << 6 & 0xFFFF | n >> 10:x}::1" for n in range(first, 2**16))
+
+
+def test_hundreds_of_new_64s_of_one_48_get_few_guesses_answered_and_its_neighbour_is_served(lab: Lab) -> None:
+    guilty, neighbour = new_network(lab, "2001:db8:66"), new_network(lab, "2001:db8:67")
+    assert 40 <= attack(lab, guilty) <= MOST
+    await_ban(lab, f"{guilty}::/48")
+    assert f"{neighbour}::/48" not in ledger(lab.redis)
+    assert ask(lab, sources_of(neighbour), [PIN] * 4) == [200] * 4
+
+
+def test_faked_joins_do_not_help_an_attacker_much(lab: Lab) -> None:
+    guilty = new_network(lab, "2001:db8:68")
+    assert ask(lab, islice(sources_of(guilty), 60), cycle([PIN])) == [200] * 60
+    wait_until(lambda: joins(lab, f"{guilty}::/48") == 40, "the joins are noted")
+    assert 80 <= attack(lab, guilty) <= MOST
+    await_ban(lab, f"{guilty}::/48")
+
+
+def test_a_network_in_which_sixty_join_and_some_mistype_is_unharmed(lab: Lab) -> None:
+    site = new_network(lab, "2001:db8:69")
+    assert ask(lab, islice(sources_of(site), 60), cycle([PIN])) == [200] * 60
+    wait_until(lambda: joins(lab, f"{site}::/48") == 40, "the joins are noted")
+    assert ask(lab, islice(sources_of(site), 50), wrong_pins()) == [403] * 50
+    wait_until(lambda: counted(lab.redis, f"{site}::/48") == 50, "all are counted")
+    assert not any(network.startswith(site) for network in ledger(lab.redis))
+    assert ask(lab, islice(sources_of(site), 60), cycle([PIN])) == [200] * 60
+
+
+def joins(lab: Lab, network: str) -> int:
+    """How many clients of a network have joined lately, at most as many as matter."""
+    with lab.redis.client() as client:
+        return int(client.zcard(f"pinban:joined:{{{network}}}"))
