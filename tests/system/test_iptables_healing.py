@@ -50,6 +50,9 @@ AT_ONCE = {
     "sets flushed": ("ipset flush", f"put back {BANS} bans"),
     "an element deleted": ("ipset save pinban4 | grep -m1 ^add | cut -d' ' -f1-3 | sed s/add/del/ | ipset restore",
                            "put back 1 bans"),
+    "an ACCEPT in front as soon as the jump is back": (
+        "iptables-legacy -w -F INPUT; until iptables-legacy -w -C INPUT -j pinban 2>/dev/null; do :; done;"
+        " iptables-legacy -w -I INPUT -j ACCEPT", "jump from INPUT (out of place)"),
     "sets destroyed": ("iptables-legacy -F; ip6tables-legacy -F; ipset destroy", "set pinban4"),
 }  # fmt: skip
 
