@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from receiver.failures import Counted, Failure, unpack
 from receiver.spool import Slot, Spool
-from receiver.store import Counters, Doubt, Rooms, expired
+from receiver.store import Counters, Doubt, Leaks, Rooms, expired
 from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
 from shared.addresses import Network
 from shared.durations import Milliseconds
@@ -50,13 +50,14 @@ class Counter(threading.Thread):
         self._counters = Counters(store, settings)
         self._ledger = Ledger(store)
         self._doubt = Doubt(store, settings.receiver)
+        self._leaks = Leaks(store, settings)
         self.rooms = Rooms(store, settings.rooms, self._ledger, self._node)
         self._wake = threading.Condition()
         self._news = False
         self._deadline: float | None = None
         self._slots: list[Slot] = []
         self._own: Slot | None = None
-        self._unnoted: list[Failure] = []  #: to be noted for their rooms, once no failure waits
+        self._unnoted: list[Failure] = []  #: to be noted once no failure waits
         self._bans = 0  #: made since the last batch was settled
         self._odd = ""  #: what a key of ours held that it should not, in the batch under way
         self._rest_s = 0.0
@@ -105,7 +106,7 @@ class Counter(threading.Thread):
             busy = [slot for slot in slots if slot.waiting]
             done = all(self._empty(slot) for slot in busy)
             if not busy or len(self._unnoted) > _BATCH:
-                self._note_rooms()
+                self._note()
             self._release([slot for slot in slots if slot is not self._own and not slot.waiting])
             with self._wake:
                 if self._deadline is not None and (not busy or time.monotonic() > self._deadline):
@@ -185,14 +186,19 @@ class Counter(threading.Thread):
             self._odd = f"{network}: {error}"
             self._sparingly.say(logging.ERROR, "data", "cannot judge %s: %s", network, error)
 
-    def _note_rooms(self) -> None:
-        if not self._unnoted:
+    def _note(self) -> None:
+        """What no ban waits for: the rooms of the failures, and whether a ban did not stop them."""
+        failures, self._unnoted = self._unnoted, []
+        if not failures:
             return
         try:
-            self.rooms.note(self._unnoted, time.monotonic_ns() // 1_000_000)
+            self.rooms.note(failures, time.monotonic_ns() // 1_000_000)
         except StoreError as error:  # the failures of the addresses are counted already
             self._seldom.warning("rooms", "%s; wrong PINs are missing from their rooms", error)
-        self._unnoted = []
+        try:
+            self._leaks.note(failures, time.monotonic_ns() // 1_000_000)
+        except StoreError as error:
+            self._seldom.warning("leaks", "%s; cannot tell whether banned addresses get through", error)
 
     def _judge(self, counted: Counted, hot: frozenset[str]) -> None:
         broken = broken_rule(counted, self._counters.rule(counted.rule), hot, self._limits.hot_maxretry)

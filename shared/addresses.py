@@ -52,6 +52,17 @@ def _wider(address: str, prefix: int) -> Network:
     return _text(ipaddress.ip_network(f"{address}/{prefix}", strict=False))
 
 
+def wider(network: Network, length: int) -> Network:
+    """The network of this prefix length around a network; its own is not shorter."""
+    address, _, _ = network.partition("/")
+    if ":" not in address:
+        bits = int.from_bytes(inet_pton(AF_INET, address)) & (-1 << 32 - length)
+        return Network(f"{inet_ntop(AF_INET, bits.to_bytes(4))}/{length}")
+    bits = int.from_bytes(inet_pton(AF_INET6, address)) & (-1 << 128 - length)
+    text = inet_ntop(AF_INET6, bits.to_bytes(16))
+    return _wider(text, length) if "." in text else Network(f"{text}/{length}")  # ::192.0.2.0 is not how we write it
+
+
 def parse_network(text: str) -> Network:
     """The canonical form of an address or CIDR; AddressError for names, zone ids, host bits and other spellings."""
     if _is_canonical(text):  # a ledger has a million of these, and the general way takes twenty times as long

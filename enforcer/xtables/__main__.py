@@ -5,8 +5,8 @@
 It runs in a child process (`python -m enforcer.xtables`), because iptc replaces stdout by a pipe while it reads rules,
 keeps its tables for the life of the process, and has been seen to crash. The request is
 {"verb": "install" or "disarm", "chain", "set": {"4", "6"}, "chains": [...], "ports": name of the set of ports, or null
-for all, "protocol", "action", "families": [4, 6]}; the reply {"mended": [...], "warnings": [...], "shapes": by family in
-hexadecimal, of the table as it was read back} or {"error": "..."}.
+for all, "protocol", "action", "families": [4, 6]}; the reply {"mended": [...], "warnings": [...], "shapes": {"4", "6"},
+of the tables as they were read back, in hexadecimal} or {"error": "..."}.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""What only the receiver does in Redis: counters, rooms, doubt. Each .lua lies beside its caller."""
+"""What only the receiver does in Redis: counters, rooms, doubt, leaks. Each .lua lies beside its caller."""
 
 from receiver.store.counters import Counters, expired
 from receiver.store.doubt import Doubt
+from receiver.store.leaks import Leaks, explained
 from receiver.store.rooms import Rooms
 
 __all__ = [
     "Counters",
     "Doubt",
+    "Leaks",
     "Rooms",
     "expired",
+    "explained",
 ]
