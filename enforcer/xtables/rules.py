@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from enforcer.xtables.shape import shape
+from enforcer.xtables.shape import shape_of
 
 #: How long to wait for other writers of the tables, s.
 LOCK_S = 10
@@ -72,7 +72,7 @@ class Family:
 
     def _read_and_edit(self) -> list[str]:
         """Read the table, its shape first, and change it in memory as `_edit` does."""
-        self.shape = shape(self.number)
+        self.shape = shape_of(self.number)
         self.table.refresh()
         return self._edit()
 

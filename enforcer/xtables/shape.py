@@ -17,7 +17,7 @@ _FAMILIES = {4: (socket.AF_INET, socket.IPPROTO_IP), 6: (socket.AF_INET6, socket
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def shape(family: int) -> bytes:
+def shape_of(family: int) -> bytes:
     """Where the chains of this family's filter table begin and how long they are. Takes some microseconds.
 
     It changes when a rule is added, removed or moved to another built-in chain, but not when a rule is replaced by one

@@ -22,7 +22,7 @@ from enforcer.firewall.iptables.ipset import Ipsets
 from enforcer.firewall.iptables.ports import PortSet
 from enforcer.firewall.port import Capacity, check_scope
 from enforcer.reconcile import Plan
-from enforcer.xtables import shape
+from enforcer.xtables import shape_of
 from shared.addresses import Network
 from shared.errors import FirewallError
 
@@ -110,7 +110,7 @@ class IptablesFirewall:
 
     def capacity(self) -> Capacity:
         """How full the fuller set is, and whether anybody edited the tables; FirewallError if a set is missing."""
-        disturbed = any(now != left for family, left in self._shapes.items() if left and (now := shape(family)))
+        disturbed = any(now != left for family, left in self._shapes.items() if left and (now := shape_of(family)))
         return replace(self._sets.capacity(), disturbed=disturbed)
 
     def enlarge(self) -> Sequence[str]:
