@@ -23,13 +23,13 @@ from shared.store import Store, Word, number, scored, text_of
 _LATE_MS = 3_000
 
 #: Two such requests began so far apart, ms: longer than an enforcer takes to start.
-_APART_MS = 2_000
+_APART_MS = 3_000
 
 #: How long a request took at most whose line does not say it, ms: nginx's proxy_read_timeout.
 _LONGEST_MS = 60_000
 
-#: How long a leak is told after the last such request, ms.
-_KEPT_MS = 120_000
+#: How long such a request is remembered, and how long a leak is told after the last one, ms.
+_KEPT_MS, _TOLD_MS = 120_000, 60_000
 
 #: Most leaks that are remembered.
 _MOST = 100
@@ -89,9 +89,9 @@ class Leaks:
         return found
 
     def standing(self) -> list[Leak]:
-        """The leaks of the last two minutes, of bans that stand; the longest after its ban first."""
+        """The leaks of the last minute, of bans that stand; the longest after its ban first."""
         now_ms = self._store.now_ms()
-        reply = self._store.call("ZRANGE", self._keys.leaks, now_ms - _KEPT_MS, "+inf", "BYSCORE", "WITHSCORES")
+        reply = self._store.call("ZRANGE", self._keys.leaks, now_ms - _TOLD_MS, "+inf", "BYSCORE", "WITHSCORES")
         seen = [(*text_of(member).partition(" ")[::2], began_ms) for member, began_ms in scored(reply)]
         bans = self._store.each(
             [

@@ -54,7 +54,6 @@ def test_a_ban_behind_a_load_balancer_is_a_problem_that_status_and_log_name() ->
         leak = f"{CLIENT} still gets through {proxy.inside}, "
         wait_until(lambda: f"! {leak}" in told(), "status names it")
         assert leak in lab.receiver.log.read_text()
-        assert leak in operate(lab, "doctor").stdout
         assert operate(lab, "unban", CLIENT).returncode == 0
         assert operate(lab, "status").returncode == 0, "who is not banned gets through"
 
