@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from enforcer.firewall.iptables import backend as iptables
+from enforcer.firewall.iptables.backend import IptablesFirewall
 from enforcer.firewall.nftables import backend as nftables
 from enforcer.firewall.port import Firewall
-from tests.netfilter.conftest import BACKENDS, run
+from tests.netfilter.conftest import BACKENDS, COMES_S, EchoServer, echoes, run
 
 #: By backend: the module that starts the program which writes rules, and how others remove all rules.
 WRITERS = {"iptables": (iptables, "iptables-legacy -F"), "nftables": (nftables, "nft flush ruleset")}
@@ -79,3 +81,20 @@ def test_what_others_change_as_soon_as_the_rules_are_back_is_seen(
             firewall.install()
         assert mends(firewall, lambda: standing() == before), "\n".join(standing())
         assert not firewall.capacity().disturbed
+
+
+@pytest.mark.parametrize(("tool", "hook"), [("iptables-legacy", "INPUT"), ("ip6tables-legacy", "OUTPUT")])
+def test_a_script_that_deletes_its_rule_and_inserts_it_again_is_seen(rp: str, tool: str, hook: str) -> None:
+    """The table is as long as before. Packets that pass our rules meanwhile are no change."""
+    with closing(IptablesFirewall()) as firewall:
+        firewall.install()
+        run(tool, "-A", hook, "-j", "ACCEPT")
+        assert firewall.capacity().disturbed
+        assert not firewall.install()
+        before = standing()
+        with closing(EchoServer((80,))), socket.create_connection(("::1" if "6" in tool else "127.0.0.1", 80)) as line:
+            assert echoes(line, COMES_S)
+        assert not firewall.capacity().disturbed
+        run(tool, "-D", hook, "-j", "ACCEPT")
+        run(tool, "-I", hook, "-j", "ACCEPT")
+        assert mends(firewall, lambda: standing() == before), "\n".join(standing())
