@@ -79,7 +79,7 @@ class Leaks:
         """
         ages: dict[tuple[str, Network], int] = {}
         for failure in failures:
-            if failure.rule in self._bans:
+            if failure.rule in self._bans and not failure.joined:
                 age_ms = max(now_ms - failure.received_ms, 0) + _took_ms(failure)
                 for network in (failure.network, *(wider(failure.network, length) for length in failure.levels)):
                     pair = failure.rp, network
