@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from receiver.failures import Counted, Failure, unpack
 from receiver.spool import Importance, Slot, Spool
-from receiver.store import Counters, Doubt, Rooms, expired
+from receiver.store import Counters, Doubt, Leaks, Rooms, expired
 from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
 from shared.addresses import Network
 from shared.durations import Milliseconds
@@ -55,13 +55,14 @@ class Counter(threading.Thread):
         self._counters = Counters(store, settings)
         self._ledger = Ledger(store)
         self._doubt = Doubt(store, settings.receiver)
+        self._leaks = Leaks(store, settings)
         self.rooms = Rooms(store, settings.rooms, self._ledger, self._node)
         self._wake = threading.Condition()
         self._news = False
         self._deadline: float | None = None
         self._slots: list[Slot] = []
         self._own: Slot | None = None
-        self._unnoted: list[Failure] = []  #: to be noted for their rooms and networks, once no failure waits
+        self._unnoted: list[Failure] = []  #: to be noted once no failure waits
         self._bans = 0  #: made since the last batch was settled
         self._odd = ""  #: what a key of ours held that it should not, in the batch under way
         self._rest_s = 0.0
@@ -192,15 +193,22 @@ class Counter(threading.Thread):
             self._sparingly.say(logging.ERROR, "data", "cannot judge %s: %s", network, error)
 
     def _note(self) -> None:
-        """Tell the rooms of failures, and wider networks of joins: what may wait, and may get lost."""
+        """What no ban waits for, and what may get lost: the rooms of failures, whether a ban did not stop them, and the
+        wider networks of joins.
+        """
         if not self._unnoted:
             return
         records, self._unnoted = self._unnoted, []
+        failures = [each for each in records if not each.joined]
         now_ms = time.monotonic_ns() // 1_000_000
         try:
-            self.rooms.note([each for each in records if not each.joined], now_ms)
+            self.rooms.note(failures, now_ms)
         except StoreError as error:  # the failures of the addresses are counted already
             self._seldom.warning("rooms", "%s; wrong PINs are missing from their rooms", error)
+        try:
+            self._leaks.note(failures, now_ms)
+        except StoreError as error:
+            self._seldom.warning("leaks", "%s; cannot tell whether banned addresses get through", error)
         try:
             self._counters.note_joins([each for each in records if each.joined], now_ms)
         except StoreError as error:

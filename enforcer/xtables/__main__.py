@@ -5,7 +5,8 @@
 It runs in a child process (`python -m enforcer.xtables`), because iptc replaces stdout by a pipe while it reads rules,
 keeps its tables for the life of the process, and has been seen to crash. The request is
 {"verb": "install" or "disarm", "chain", "set": {"4", "6"}, "chains": [...], "ports": name of the set of ports, or null
-for all, "protocol", "action", "families": [4, 6]}; the reply {"mended": [...], "warnings": [...]} or {"error": "..."}.
+for all, "protocol", "action", "families": [4, 6]}; the reply {"mended": [...], "warnings": [...], "shapes": {"4", "6"},
+of the tables as they were read back, in hexadecimal} or {"error": "..."}.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from enforcer.xtables.rules import Family, RefusedError
@@ -41,7 +42,7 @@ def prepare_import() -> None:
     sys.modules["distutils"] = None  # type: ignore[assignment]  # iptc then uses sysconfig, which is enough
 
 
-def serve(request: Mapping[str, Any]) -> dict[str, Sequence[str] | str]:
+def serve(request: Mapping[str, Any]) -> dict[str, Any]:
     """Do what the request asks for every family; returns the reply."""
     prepare_import()
     try:
@@ -51,12 +52,14 @@ def serve(request: Mapping[str, Any]) -> dict[str, Sequence[str] | str]:
     mended: list[str] = []
     errors: list[str] = []
     warnings: list[str] = []
+    shapes: dict[str, str] = {}
     for number in request["families"]:
         try:
             family = Family(iptc, number, request)
             mended += family.converge()
             errors += family.errors
             warnings += family.warnings
+            shapes[str(number)] = family.shape.hex()
         except ValueError as error:  # how iptc reports that the set match does not know the set
             remedy = (
                 "the enforcer makes a missing set at its next check; if the set exists, load xt_set (modprobe)"
@@ -70,7 +73,7 @@ def serve(request: Mapping[str, Any]) -> dict[str, Sequence[str] | str]:
             return {"error": f"IPv{number} filter table: {error}; {remedy}"}
         except RefusedError as error:
             return {"error": str(error)}
-    return {"error": errors[0]} if errors else {"mended": mended, "warnings": warnings}
+    return {"error": errors[0]} if errors else {"mended": mended, "warnings": warnings, "shapes": shapes}
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from enforcer.xtables.shape import shape_of
+
 #: How long to wait for other writers of the tables, s.
 LOCK_S = 10
 
@@ -29,6 +31,7 @@ class Family:
 
     def __init__(self, iptc: Any, family: int, request: Mapping[str, Any]) -> None:
         self.iptc = iptc
+        self.number = family
         self.label = f"IPv{family}"
         self.rule_type, table_type = (iptc.Rule, iptc.Table) if family == 4 else (iptc.Rule6, iptc.Table6)
         # iptc opens every table in ALL to find out whether a target is a chain, and opening nat loads conntrack
@@ -41,15 +44,19 @@ class Family:
         self.hooks: list[str] = []
         self.errors: list[str] = []
         self.warnings: list[str] = []
+        self.shape = b""  #: of the table that `converge` found or left as the request asks
 
     def converge(self) -> list[str]:
-        """Do what the request asks, in one commit, and read it back; returns what was changed."""
+        """Do what the request asks, in one commit, and read it back; returns what was changed.
+
+        The shape is asked for before the content that is found good, under the same lock. So whatever another program
+        changes after that, lock or no lock, gives the table another shape.
+        """
         trouble = ""
         for attempt in range(ATTEMPTS):
             time.sleep(attempt * (10 + os.getpid() % 10) / 1000)  # two that collided wait for different times
             with xtables_lock():
-                self.table.refresh()
-                mended = self._edit()
+                mended = self._read_and_edit()
                 if not mended:
                     return []
                 try:
@@ -57,12 +64,17 @@ class Family:
                 except self.iptc.IPTCError as error:
                     trouble = str(error)
                     continue
-                self.table.refresh()
-                undone = self._edit()
+                undone = self._read_and_edit()
                 if not undone:
                     return mended
                 trouble = f"{undone[0]} did not stay"
         raise RefusedError(f"{self.label} filter table: {trouble}; stop the other program that edits it without -w")
+
+    def _read_and_edit(self) -> list[str]:
+        """Read the table, its shape first, and change it in memory as `_edit` does."""
+        self.shape = shape_of(self.number)
+        self.table.refresh()
+        return self._edit()
 
     def _edit(self) -> list[str]:
         """Change the table in memory to what the request asks; returns the changes, empty if it is so already."""

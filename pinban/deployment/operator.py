@@ -8,10 +8,10 @@ import threading
 import time
 from typing import Any
 
-from pinban.deployment.problems import doubts, notes, problems, values
+from pinban.deployment.problems import doubts, enforces, notes, problems, values
 from pinban.deployment.user import whoami
 from receiver.probes import read_paths
-from receiver.store import Counters, Doubt, read_sizes, uncalibrated, unexplained
+from receiver.store import Counters, Doubt, Leaks, explained, read_sizes, uncalibrated, unexplained
 from shared.addresses import Network, NetworkSet, counted_network, parse_network
 from shared.errors import AddressError, PinbanError, StoreError
 from shared.exempt import Exemptions, names_of
@@ -56,6 +56,7 @@ class Operator:
         self._ledger = Ledger(self._store)
         self._counters = Counters(self._store, settings)
         self._doubt = Doubt(self._store, settings.receiver)
+        self._leaks = Leaks(self._store, settings)
         self._rules = settings.rules
 
     def status(self) -> Row:
@@ -64,6 +65,7 @@ class Operator:
         paths = read_paths(self._store)
         nodes = read_nodes(self._store)
         doubted = self._doubt.doubted()
+        leaks = self._leaks.standing() if any(enforces(node) for node in nodes) else []
         return {
             "ledger": ledger,
             "nodes": [{"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **values(n)} for n in nodes],
@@ -75,7 +77,11 @@ class Operator:
                 if any(n.name == r.rp for n in nodes)  # there may be many forged names
             ],
             "doubted": doubted,
-            "problems": doubts(doubted) + losses(read_memory(self._store)) + problems(ledger, nodes, paths),
+            "leaks": [{"sender": leak.sender, "network": leak.network, "after_ms": leak.after_ms} for leak in leaks],
+            "problems": doubts(doubted)
+            + losses(read_memory(self._store))
+            + problems(ledger, nodes, paths)
+            + explained(leaks),
             "notes": notes(nodes, paths) + self._uncalibrated() + self._unreadable(nodes),
         }
 

@@ -76,6 +76,11 @@ def notes(nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:
     return found
 
 
+def enforces(node: Node) -> bool:
+    """Whether this daemon is alive and drops who is banned."""
+    return node.alive and node.kind == "enforcer" and node.fields.get("backend") != "dry-run"
+
+
 def values(node: Node) -> dict[str, Any]:
     """A node's fields, numbers as such; `kind` is always there."""
     fields = {k: int(v) if _NUMBER.fullmatch(v) and k != "epoch" else v for k, v in node.fields.items()}

@@ -138,6 +138,16 @@ class Keys:
         """String, TTL: the receiver that sent the last mail; while this key lives nobody sends another."""
         return f"{{{self.prefix}}}:mailing"
 
+    @property
+    def leaks(self) -> str:
+        """ZSET "sender network" -> ms, TTL: banned networks that get through, and when their last request began."""
+        return f"{{{self.prefix}}}:leaks"
+
+    @property
+    def suspects(self) -> str:
+        """ZSET "sender network" -> ms, TTL: those of which one request came through; a leak is the next one."""
+        return f"{{{self.prefix}}}:suspects"
+
     def node(self, name: str) -> str:
         """Hash, TTL: what a daemon says of itself."""
         return f"{{{self.prefix}}}:node:{name}"

@@ -50,6 +50,9 @@ AT_ONCE = {
     "sets flushed": ("ipset flush", f"put back {BANS} bans"),
     "an element deleted": ("ipset save pinban4 | grep -m1 ^add | cut -d' ' -f1-3 | sed s/add/del/ | ipset restore",
                            "put back 1 bans"),
+    "an ACCEPT in front as soon as the jump is back": (
+        "iptables-legacy -w -F INPUT; until iptables-legacy -w -C INPUT -j pinban 2>/dev/null; do :; done;"
+        " iptables-legacy -w -I INPUT -j ACCEPT", "jump from INPUT (out of place)"),
     "sets destroyed": ("iptables-legacy -F; ip6tables-legacy -F; ipset destroy", "set pinban4"),
 }  # fmt: skip
 
@@ -70,7 +73,7 @@ def test_a_damage_is_mended_at_once_logged_and_counted(place: Site, damage: str)
 
 @pytest.mark.row(19)
 def test_what_is_seen_only_by_content_is_mended_by_the_check() -> None:
-    """A jump that moves leaves the shape of its table as it was, a member in another's place leaves their number."""
+    """A rule in another's place leaves the shape of its table as it was, a member in another's place their number."""
     with site() as place:
         set_constants(place.enforcer, {CHECK_EVERY: 2})
         place.fill(BANS)
@@ -78,13 +81,13 @@ def test_what_is_seen_only_by_content_is_mended_by_the_check() -> None:
         standing, banned, before = rules(place), members(place.namespace), repairs(place)
         victim = next(network for network in sorted(banned) if ":" not in network)
         for command in (
-            "iptables-legacy -A INPUT -p tcp -j ACCEPT",
-            r"printf '*filter\n-D INPUT 1\n-A INPUT -j pinban\nCOMMIT\n' | iptables-legacy-restore --noflush",
+            "iptables-legacy -R pinban 1 -p tcp -m set --match-set pinban4 dst -m set --match-set pinban-ports dst"
+            " -m comment --comment pinban -j DROP",
             rf"printf 'del pinban4 {victim}\nadd pinban4 192.0.2.1 timeout 3000\n' | ipset restore",
         ):
             place.namespace.run(["sh", "-ec", command])
         wait_until(lambda: members(place.namespace) == banned, "the bans are the ledger's")
-        wait_until(lambda: rules(place) == standing, "the jump stands first again")
+        wait_until(lambda: rules(place) == standing, "the rule is back")
         wait_until(lambda: repairs(place) > before, "it is counted")
 
 

@@ -60,6 +60,11 @@ DAMAGES = {
     "a rule that accepts": ("nft insert rule inet pinban from_member accept", "put back rules of chain from_member"),
     "chain flushed": ("nft flush chain inet pinban input", "put back rules of chain input"),
     "table asleep": ("nft 'add table inet pinban { flags dormant; }'", "put back table pinban (was dormant)"),
+    "an accept in front as soon as the rules are back": (
+        "nft flush ruleset; until nft list chain inet pinban from_member 2>/dev/null | grep -q refuse; do :; done;"
+        " nft insert rule inet pinban from_member accept",
+        "put back rules of chain from_member",
+    ),
     "sets flushed": ("nft flush set inet pinban v4_32", "put back 2700 bans"),
     "a member deleted": ("nft delete element inet pinban v4_32 { %s }", "put back 1 bans, removed 0"),
     "a member exchanged": (

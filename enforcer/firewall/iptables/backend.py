@@ -20,9 +20,9 @@ from typing import Literal
 import enforcer
 from enforcer.firewall.iptables.ipset import Ipsets
 from enforcer.firewall.iptables.ports import PortSet
-from enforcer.firewall.iptables.shape import shape
 from enforcer.firewall.port import Capacity, check_scope
 from enforcer.reconcile import Plan
+from enforcer.xtables import shape_of
 from shared.addresses import Network
 from shared.errors import FirewallError
 
@@ -88,7 +88,7 @@ class IptablesFirewall:
             "action": action,
         }
         self._warned: set[str] = set()
-        self._shapes: dict[int, bytes] = {}  #: of the tables, as install left them
+        self._shapes: dict[int, bytes] = {}  #: by family: of the tables as they were read back
 
     @property
     def name(self) -> str:
@@ -97,9 +97,8 @@ class IptablesFirewall:
 
     def install(self) -> Sequence[str]:
         """Make or repair sets, chain, rules and jumps, each table in one commit; returns what was made or repaired."""
-        mended = [*self._sets.create(), *self._ports.create(), *self._rules("install")]
-        self._shapes = {family: shape(family) for family in self._families()}
-        return mended
+        made = [*self._sets.create(), *self._ports.create()]
+        return [*made, *self._rules("install")]
 
     def members(self) -> Iterator[tuple[Network, int]]:
         """The members of both sets, each with its milliseconds left; FirewallError if a set is missing."""
@@ -111,7 +110,7 @@ class IptablesFirewall:
 
     def capacity(self) -> Capacity:
         """How full the fuller set is, and whether anybody edited the tables; FirewallError if a set is missing."""
-        disturbed = any(now != left for family, left in self._shapes.items() if left and (now := shape(family)))
+        disturbed = any(now != left for family, left in self._shapes.items() if left and (now := shape_of(family)))
         return replace(self._sets.capacity(), disturbed=disturbed)
 
     def enlarge(self) -> Sequence[str]:
@@ -145,7 +144,7 @@ class IptablesFirewall:
         self._sets.close()
 
     def _rules(self, verb: str) -> list[str]:
-        """Run enforcer.xtables; returns what it made or repaired."""
+        """Run enforcer.xtables, and keep the shapes of the tables that it left; returns what it made or repaired."""
         request = {**self._request, "verb": verb, "families": self._families()}
         command = [sys.executable, "-P", "-W", "ignore", "-m", "enforcer.xtables"]
         here = str(Path(enforcer.__path__[0]).parent)
@@ -174,6 +173,7 @@ class IptablesFirewall:
             )
         for warning in reply["warnings"]:
             self._warn(warning)
+        self._shapes = {int(family): bytes.fromhex(told) for family, told in reply["shapes"].items()}
         return list(reply["mended"])
 
     def _families(self) -> list[int]:

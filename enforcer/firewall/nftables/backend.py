@@ -156,7 +156,7 @@ class NftablesFirewall:
 
     def _mend(self, more: frozenset[tuple[int, int]]) -> list[str]:
         before, woken = read(self.table), []
-        if before.table[1]:  # flags; in a dormant table no base chain can be put at its hook
+        if before.dormant:  # in such a table no base chain can be put at its hook
             _write(f"add table inet {self.table}\n")
             before, woken = read(self.table), [f"table {self.table} (was dormant)"]
         bans = NEEDED | more | before.bans
@@ -164,7 +164,8 @@ class NftablesFirewall:
             return woken
         handles = _write(self._look.text(bans, before))
         after = read(self.table)
-        if after.rules != handles or after.bans < bans or after.chains.keys() != set(self._look.chains):
+        whole = after.rules == handles and after.bans >= bans and after.chains.keys() == set(self._look.chains)
+        if not whole or after.dormant or not after.accepts:
             raise FirewallError(
                 f"nftables: table {self.table} did not stay as it was made; stop the other program that edits it"
             )

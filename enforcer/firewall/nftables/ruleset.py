@@ -33,6 +33,9 @@ _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE, _CHAIN_HANDLE = 3, 4, 5, 7
 _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS = 2, 3, 4
 _SET_NAME, _SET_FLAGS, _SET_KEY_LENGTH = 2, 3, 5
 
+#: NF_ACCEPT, as the policy of a chain.
+_ACCEPT = (1).to_bytes(4, "big")
+
 #: Families of tables, NFPROTO_*.
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
@@ -125,6 +128,16 @@ class Standing:
     contents: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  #: by chain: the bytes of the rules
     bans: frozenset[tuple[int, int]] = frozenset()  #: families and lengths of the sets that are as they should be
     misshapen: frozenset[str] = frozenset()  #: sets that have a name of ours, but another type
+
+    @property
+    def dormant(self) -> bool:
+        """Whether the kernel passes no packet through the table."""
+        return bool(self.table[1])
+
+    @property
+    def accepts(self) -> bool:
+        """Whether every base chain lets through what no rule drops."""
+        return all(policy in (b"", _ACCEPT) for _, _, policy, _ in self.chains.values())
 
 
 def read(table: str) -> Standing:
