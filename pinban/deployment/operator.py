@@ -64,6 +64,7 @@ class Operator:
         paths = read_paths(self._store)
         nodes = read_nodes(self._store)
         doubted = self._doubt.doubted()
+        judged = self._doubt.judged(doubted)
         return {
             "ledger": ledger,
             "nodes": [{"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **values(n)} for n in nodes],
@@ -75,7 +76,10 @@ class Operator:
                 if any(n.name == r.rp for n in nodes)  # there may be many forged names
             ],
             "doubted": doubted,
-            "problems": doubts(doubted) + losses(read_memory(self._store)) + problems(ledger, nodes, paths),
+            "judged": judged,
+            "problems": doubts(doubted, judged, nodes)
+            + losses(read_memory(self._store))
+            + problems(ledger, nodes, paths),
             "notes": notes(nodes, paths) + self._unreadable(nodes),
         }
 
