@@ -118,12 +118,16 @@ class Witness(threading.Thread):
                 self._sparingly.say(logging.ERROR, "bug", "the witness failed: a bug in pinban: %s",
                                     traceback.format_exc().rstrip())  # fmt: skip
             self._stopping.wait(_PAUSE_S)
+        self._close()
 
-    def _stumble(self, why: str) -> None:
-        """The kernel cannot be looked into. Questions are answered with "unknown" as long as that lasts."""
+    def _close(self) -> None:
         if self._sockets:
             self._sockets.close()
         self._sockets = None
+
+    def _stumble(self, why: str) -> None:
+        """The kernel cannot be looked into. Questions are answered with "unknown" as long as that lasts."""
+        self._close()
         self.trouble = why
         self._sparingly.warning("blind", "cannot see who is connected: %s; trying again", why)
         until = time.monotonic() + _RETRY_S
