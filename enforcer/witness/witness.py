@@ -1,7 +1,7 @@
 """The thread that watches which clients have connections, and tells receivers that ask. It judges nobody.
 
-A short connection must not look like none, so it listens all of the time: that costs 6 µs for each connection that is
-closed. Forged log lines are told from real ones by this (docs/adr/0020-a-witness-in-the-kernel.md).
+A short connection must not look like none, so it listens all of the time: that costs 9 µs for each connection that is
+closed (bench/results/witness.txt). Forged log lines are told from real ones by this (docs/adr/0020-a-witness-in-the-kernel.md).
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Witness(threading.Thread):
         self._waiting: deque[_Asked] = deque(maxlen=_MOST)  #: questions that the thread has not taken yet
         self._open: list[_Asked] = []  #: those that it has, and has not answered
         self._told: deque[tuple[int, str]] = deque()  #: answers in Redis, when and under which field
+        self._tidy = False  #: whether the answers of an earlier run are out of Redis
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
         self._sparingly = Sparingly(_log, every_s=10.0)
@@ -101,12 +102,8 @@ class Witness(threading.Thread):
 
     def run(self) -> None:
         """Watch and answer; after any failure look again, and own up to what was missed."""
-        fresh = True
         while not self._stopping.is_set():
             try:
-                if fresh:
-                    self._forget_answers()
-                    fresh = False
                 self._watch()
             except FirewallError as error:
                 self._stumble(str(error))
@@ -223,6 +220,9 @@ class Witness(threading.Thread):
         """Write answers into Redis, and take out old ones."""
         if not final:
             return
+        if not self._tidy:
+            self._forget_answers()
+            self._tidy = True
         commands: list[Command] = [
             ("HSET", self._key, *(word for asked, answer in final for word in (asked.field, answer.value))),
             ("PEXPIRE", self._key, _ANSWER_MS),
