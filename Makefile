@@ -1,4 +1,4 @@
-.PHONY: setup run test test-fuzz test-docker lint soak demo bench-attack bench-latency bench-classify bench-memory bench-bans bench-ipset ground fuzz lock clean
+.PHONY: setup run test test-fuzz test-docker lint soak demo bench-attack bench-latency bench-classify bench-memory bench-bans bench-ipset bench-witness ground fuzz lock clean
 
 setup:
 	@scripts/setup
@@ -44,6 +44,9 @@ bench-bans: setup
 
 bench-ipset: setup
 	@.venv/bin/python -m bench.ipset $(ARGS)
+
+bench-witness: setup
+	@.venv/bin/python -m bench.witness
 
 ground: setup
 	@.venv/bin/python -m tests.ground_truth $(ARGS)

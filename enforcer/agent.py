@@ -19,7 +19,7 @@ from enforcer.snapshot import Snapshot
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import DecodeError, FirewallError
-from shared.events import Ban, Event, Unban, decode
+from shared.events import Ban, Event, Question, Unban, decode
 from shared.ledger import AllowList
 from shared.logs import Sparingly
 
@@ -34,18 +34,25 @@ def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def _no_matter(_: AllowList) -> None:
-    """For an agent whose `exempt` needs no allow-list."""
+def _no_matter(_: object) -> None:
+    """For an agent whose `exempt` needs no allow-list, or that nobody asks."""
 
 
 class Agent:
     """What the firewall should hold and what it holds, and the changes that make them agree."""
 
     def __init__(
-        self, firewall: Firewall, exempt: Callable[[Network], str], learn: Callable[[AllowList], None] = _no_matter
+        self,
+        firewall: Firewall,
+        exempt: Callable[[Network], str],
+        learn: Callable[[AllowList], None] = _no_matter,
+        ask: Callable[[Question], None] = _no_matter,
     ) -> None:
-        """`exempt` tells why a network must never be dropped, or ""; `learn` is told each snapshot's allow-list."""
+        """`exempt` tells why a network must never be dropped, or ""; `learn` is told each snapshot's allow-list, `ask`
+        each question on the channel.
+        """
         self._learn = learn
+        self._ask = ask
         self._firewall = firewall
         self._lock = threading.RLock()
         self._desired = Desired(exempt)
@@ -103,6 +110,8 @@ class Agent:
             complete = True
             for data in events:
                 event = self._decoded(data)
+                if isinstance(event, Question):  # also when a snapshot is needed: receivers wait for the answer
+                    self._ask(event)
                 step = Step.IGNORE if event is None else self._position.step(event)
                 if step is Step.RESYNC and complete:
                     self.tally["gaps"] += 1

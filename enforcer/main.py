@@ -30,6 +30,7 @@ from enforcer.follower import Follower
 from enforcer.maintenance import Maintenance
 from enforcer.probes import Probes
 from enforcer.service import Service
+from enforcer.witness import Witness
 from shared import logs
 from shared.errors import PinbanError
 from shared.exempt import Exemptions, names_of
@@ -84,15 +85,17 @@ def run(settings: Settings, firewall: Firewall, why: str, alive: Path | None = N
     names = names_of(settings)
     names.start()
     exempt = Exemptions(settings, names)
-    agent = Agent(firewall, exempt, exempt.learn)
+    witness = Witness(settings)
+    agent = Agent(firewall, exempt, exempt.learn, witness.ask)
     agent.arm()
     replace_others(settings, firewall)
     watch = NftWatch(firewall, agent.check_wanted.set) if isinstance(firewall, NftablesFirewall) else None
     follower = Follower(settings, agent)
     probes = Probes(settings)
-    maintenance = Maintenance(settings, agent, follower, firewall.name, why, probes, alive)
+    maintenance = Maintenance(settings, agent, follower, firewall.name, why, probes, witness, alive)
     _log.info("armed with %s: chains %s, ports %s; node %s", firewall.name, ", ".join(settings.enforcer.chains),
               settings.enforcer.ports, settings.enforcer.node)  # fmt: skip
+    witness.start()
     follower.start()
     maintenance.start()
     if watch:
@@ -108,6 +111,7 @@ def run(settings: Settings, firewall: Firewall, why: str, alive: Path | None = N
         service.tell(follower.trouble or f"follows the ledger, revision {agent.applied[1]}", *["WATCHDOG=1"] * well)
     service.tell("stops; protection stays in place", "STOPPING=1")
     probes.stop()
+    witness.stop()
     follower.stop()
     maintenance.stop()
     follower.join(3.0)

@@ -14,6 +14,7 @@ from enforcer.agent import Agent
 from enforcer.firewall import Capacity
 from enforcer.follower import Follower
 from enforcer.probes import Probes
+from enforcer.witness import Witness
 from shared.errors import FirewallError, StoreError
 from shared.logs import Sparingly
 from shared.nodes import NodeWriter
@@ -44,6 +45,7 @@ class Maintenance(threading.Thread):
         backend: str,
         why: str,
         probes: Probes,
+        witness: Witness,
         alive: Path | None = None,
     ) -> None:
         """`why` says why this backend was chosen; `alive` is a file to write every second, see main."""
@@ -54,6 +56,7 @@ class Maintenance(threading.Thread):
         self._backend = backend
         self._backend_why = why
         self._probes = probes
+        self._witness = witness
         self._alive = alive
         store = connect(settings, f"maintenance-{settings.enforcer.node}", HASTY_S)
         self._writer = NodeWriter(store, settings.enforcer.node, probes.instance, probes.clock)
@@ -135,6 +138,8 @@ class Maintenance(threading.Thread):
             "probes_sent": self._probes.sent,
             "probe_every_ms": self._probes.every_ms,
             "probe_trouble": self._probes.trouble,
+            "addresses": self._witness.addresses,
+            "witness_trouble": self._witness.trouble,
         }
         for name in ("events", "gaps", "resyncs", "repairs", "bad_events", "exempt", "clock_steps"):
             fields[name] = self._agent.tally[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from shared.events import Allow, Event, Heartbeat, Hot, Stamp
+from shared.events import Allow, Event, Heartbeat, Hot, Question, Stamp
 
 
 class Step(Enum):
@@ -26,7 +26,7 @@ class Position:
         if self.stamp is None or event.stamp.epoch != self.stamp.epoch:
             return Step.RESYNC
         ahead = event.stamp.rev - self.stamp.rev
-        if isinstance(event, Heartbeat | Hot):
+        if isinstance(event, Heartbeat | Hot | Question):
             return Step.IGNORE if ahead <= 0 else Step.RESYNC
         if isinstance(event, Allow):
             return Step.RESYNC if ahead > 0 else Step.IGNORE

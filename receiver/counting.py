@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from receiver.failures import Counted, Failure, unpack
+from receiver.hearing import EVERY_S, Case, Hearing
 from receiver.spool import Importance, Slot, Spool
-from receiver.store import Counters, Doubt, Leaks, Rooms, expired
-from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
+from receiver.store import TRUSTED, Counters, Doubt, Leaks, Rooms, Weighed, Witnesses, expired
+from receiver.testimony import Belief
+from receiver.verdict import Circumstances, Verdict, age_ms, broken_rule, decide, senders
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.errors import BadDataError, StoreError
@@ -56,6 +58,7 @@ class Counter(threading.Thread):
         self._ledger = Ledger(store)
         self._doubt = Doubt(store, settings.receiver)
         self._leaks = Leaks(store, settings)
+        self._hearing = Hearing(Witnesses(store, self._ledger))
         self.rooms = Rooms(store, settings.rooms, self._ledger, self._node)
         self._wake = threading.Condition()
         self._news = False
@@ -110,16 +113,18 @@ class Counter(threading.Thread):
                 slots = list(self._slots)
             busy = [slot for slot in slots if slot.waiting]
             done = all(self._empty(slot) for slot in _first(busy))
+            done = self._hear() and done
             if not busy or len(self._unnoted) > _UNNOTED:
                 self._note()
             self._release([slot for slot in slots if slot is not self._own and not slot.waiting])
             with self._wake:
-                if self._deadline is not None and (not busy or time.monotonic() > self._deadline):
+                idle = not busy and not self._hearing.open
+                if self._deadline is not None and (idle or time.monotonic() > self._deadline):
                     return
                 if not done:
                     self._wake.wait(self._rest_s)
                 elif not busy and not self._news:
-                    self._wake.wait(1.0)
+                    self._wake.wait(EVERY_S if self._hearing.open else 1.0)
                 self._news = False
 
     def _prepare(self) -> None:
@@ -219,24 +224,77 @@ class Counter(threading.Thread):
             counted = replace(counted, joined=self._counters.joined(counted))
         broken = broken_rule(counted, self._counters.rule(counted.rule), hot, self._limits.hot_maxretry)
         if broken is None:
+            self._hearing.expect(counted.network)
+            return
+        if self._hearing.waits(counted.network):
             return
         self.moved_at = time.monotonic()  # many bans in a slow Redis take long, but nothing is stuck
-        verdict = decide(counted, broken, self._rules, self._circumstances(counted), random.random())  # noqa: S311
-        if verdict is not None:
-            self._ban(verdict)
+        found = self._circumstances(counted)
+        weighed = TRUSTED if found.allowed else self._weighed(counted)
+        if not weighed.doubted:
+            self._conclude(counted, broken, found)
+            return
+        case = Case(counted, broken, weighed.doubted, found.strikes)
+        belief = self._hearing.begin(case, age_ms(counted, weighed.now_ms))
+        if belief is not None:
+            self._close(case, belief)
 
     def _circumstances(self, counted: Counted) -> Circumstances:
         """What Redis knows of the address; only what its rule needs. The intake's allow-list may be a second old."""
-        rule = self._counters.rule(counted.rule)
         if self._ledger.is_allowed(counted.network):
             return Circumstances(allowed=True)
-        strikes = self._ledger.strikes(counted.network) if rule.bantime_increment else 0
+        rule = self._counters.rule(counted.rule)
+        return Circumstances(strikes=self._ledger.strikes(counted.network) if rule.bantime_increment else 0)
+
+    def _weighed(self, counted: Counted) -> Weighed:
+        """Whom we doubt of those who sent the evidence; a rule that only simulates needs no doubt."""
+        if self._counters.rule(counted.rule).simulate:
+            return TRUSTED
         try:
-            doubted = not rule.simulate and self._doubt.trips(counted.network, senders(counted))
+            return self._doubt.weigh(counted.network, senders(counted))
         except BadDataError as error:  # it must not protect a guesser
-            doubted, self._odd = False, str(error)
+            self._odd = str(error)
             self._sparingly.say(logging.ERROR, "doubt", "cannot tell whether a sender is doubted: %s", error)
-        return Circumstances(strikes=strikes, doubted=doubted)
+            return TRUSTED
+
+    def _hear(self) -> bool:
+        """Decide the bans about which witnesses have answered; False when Redis failed, and they wait."""
+        try:
+            for case, belief in self._hearing.decided():
+                with self._not_stopped_by(case.counted.network):
+                    self._close(case, belief)
+                self._hearing.end(case.counted.network)  # not reached when Redis failed: it is decided again
+        except StoreError as error:
+            self._rest_s = random.uniform(0, min(max(2 * self._rest_s, 0.1), _LONGEST_REST_S))  # noqa: S311
+            self._seldom.warning("store", "%s; %d bans wait for witnesses", error, len(self._hearing))
+            return False
+        if self._bans and self._own is not None:  # else the next batch tells of them
+            head, _ = self._own.oldest(0)
+            self._own.settle(head, (), self._told_bans())
+        return True
+
+    def _close(self, case: Case, belief: Belief) -> None:
+        """Ban as far as the lines of a doubted sender are believed. Who was let in meanwhile is not banned."""
+        network = case.counted.network
+        self._conclude(case.counted, case.broken,
+                       Circumstances(self._ledger.is_allowed(network), case.strikes, belief))  # fmt: skip
+        self._doubt.note(case.doubted, belief)
+        if belief is Belief.UNKNOWN:
+            self._seldom.say(
+                logging.ERROR, "unknown", "doubt: cannot tell whether lines of %s are forged, no enforcer of that host "
+                "can say whether %s was connected; bans it for a minute at most. `pinban status` says what to do",
+                ", ".join(sorted(case.doubted)), network,
+            )  # fmt: skip
+        elif belief is Belief.FORGED:
+            self._seldom.say(
+                logging.ERROR, "forged", "doubt: lines of %s seem to be forged, %s was not connected; only simulates",
+                ", ".join(sorted(case.doubted)), network,
+            )  # fmt: skip
+
+    def _conclude(self, counted: Counted, broken: str, found: Circumstances) -> None:
+        verdict = decide(counted, broken, self._rules, found, random.random())  # noqa: S311
+        if verdict is not None:
+            self._ban(verdict)
 
     def _ban(self, verdict: Verdict) -> None:
         recorded = self._ledger.ban(

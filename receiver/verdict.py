@@ -1,6 +1,6 @@
 """Whether a count is a ban, and what kind of ban: the whole policy. Pure: no clock, no Redis, no random numbers.
 
-counted -> broken_rule -> (what Redis knows of the address: Circumstances) -> decide -> Verdict
+counted -> broken_rule -> (what Redis and witnesses know of the address: Circumstances) -> decide -> Verdict
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from receiver.failures import Counted
+from receiver.testimony import Belief
 from shared.addresses import Network
 from shared.settings import LONG, Rule
 
@@ -23,14 +24,21 @@ _SHORTEST_MS = 2_000
 #: Stands behind the rule's name when the ban came early, because a room is under attack.
 HOT = ".hot"
 
+#: Stands behind the rule's name when the ban is a short one, because nobody could tell whether its lines are forged.
+BRIEF = ".brief"
+
+#: How long such a ban is at most, ms: a forger must send its lines again each minute for each victim, and a guesser has
+#: so many guesses a minute as the rule lets him.
+BRIEF_MS = 60_000
+
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What Redis knows of an address whose count reached a limit."""
+    """What is known of an address whose count reached a limit."""
 
     allowed: bool = False  #: the allow-list has it, or a part of it
     strikes: int = 0  #: earlier bans
-    doubted: bool = False  #: a sender of the evidence may have forged it
+    belief: Belief = Belief.REAL  #: what witnesses say, when a sender of the evidence may have forged it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class Verdict:
     """A network to ban."""
 
     network: Network
-    rule: str  #: with LONG or HOT behind it, when that limit was reached
+    rule: str  #: with LONG or HOT behind it, when that limit was reached, then with BRIEF for a short ban
     bantime_ms: int
     evidence: tuple[Mapping[str, str], ...]  #: each failure: id, rp, alias, at; in a wider network the client too
     simulate: bool  #: all is recorded, but nobody is dropped
@@ -81,6 +89,11 @@ def senders(counted: Counted) -> list[str]:
     return [fact["rp"] for fact in _facts(counted)]
 
 
+def age_ms(counted: Counted, now_ms: int) -> int:
+    """How long ago the first failure of the evidence was, ms; `now_ms` is Redis TIME."""
+    return max((now_ms - int(fact["at"]) for fact in _facts(counted) if fact["at"].isdecimal()), default=0)
+
+
 def decide(
     counted: Counted, broken: str, rules: Mapping[str, Rule], found: Circumstances, chance: float
 ) -> Verdict | None:
@@ -93,11 +106,12 @@ def decide(
     if found.allowed:
         return None
     name = counted.rule.removesuffix(LONG)
-    rule, simulate = rules[name], rules[name].simulate or found.doubted
+    rule, simulate = rules[name], rules[name].simulate or found.belief is Belief.FORGED
+    length_ms, brief = bantime_ms(rule, found.strikes, chance), found.belief is Belief.UNKNOWN
     return Verdict(
         counted.network,
-        broken,
-        bantime_ms(rule, found.strikes, chance),
+        broken + BRIEF * brief,
+        min(length_ms, BRIEF_MS) if brief else length_ms,
         tuple(_facts(counted)),
         simulate,
         int(rule.strikes_kept),

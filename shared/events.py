@@ -5,6 +5,7 @@ Pure: bytes in, values out. The scripts that change the ledger write the same ar
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgpack
@@ -17,6 +18,9 @@ LONGEST_EVENT = 512
 
 #: Ten years: what "for ever" means for a ban, ms.
 LONGEST_BAN_MS = 10 * 365 * 86_400_000
+
+#: Of a question: as secrets.token_hex(8) makes it.
+_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,19 @@ class Hot:
     for_ms: int
 
 
-Event = Ban | Unban | Heartbeat | Allow | Hot
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Receivers ask what the kernels know: had an address of the network a connection to an RP's ports? No change of
+    the bans, as with `Hot`. enforcer/witness answers.
+    """
+
+    stamp: Stamp
+    network: Network
+    age_ms: int  #: how long ago the first failure that is in question was
+    id: str  #: names this question; the answer repeats it
+
+
+Event = Ban | Unban | Heartbeat | Allow | Hot | Question
 
 
 def encode(event: Event) -> bytes:
@@ -89,6 +105,8 @@ def encode(event: Event) -> bytes:
             fields = ["allow/1", stamp.epoch, stamp.rev]
         case Hot():
             fields = ["hot/1", stamp.epoch, stamp.rev, event.room, event.for_ms]
+        case Question():
+            fields = ["question/1", stamp.epoch, stamp.rev, event.network, event.age_ms, event.id]
     packed: bytes = msgpack.packb(fields)
     return packed
 
@@ -117,6 +135,15 @@ def decode(data: bytes) -> Event:
                 epoch and type(rev) is int and rev >= 0 and type(for_ms) is int and 0 < for_ms <= LONGEST_BAN_MS
             ):
                 return Hot(Stamp(epoch, rev), room, for_ms)
+            case ["question/1", str(epoch), int(rev), str(network), int(age_ms), str(id_)] if (
+                epoch
+                and type(rev) is int
+                and rev >= 0
+                and type(age_ms) is int
+                and 0 <= age_ms <= LONGEST_BAN_MS
+                and _ID.fullmatch(id_)
+            ):
+                return Question(Stamp(epoch, rev), _canonical(network), age_ms, id_)
     except AddressError as error:
         raise DecodeError(str(error)) from error
     except (ValueError, TypeError, msgpack.UnpackException) as error:

@@ -30,7 +30,8 @@ _SCRIPTS = (
 )
 
 _RECEIVER = (
-    f"{_CONNECTION} asking {_NODE} {_SCRIPTS} evalsha script|load hgetall scan srandmember srem info xrange xrevrange"
+    f"{_CONNECTION} asking {_NODE} {_SCRIPTS} evalsha script|load hgetall hmget hincrby scan srandmember srem info"
+    " xrange xrevrange"
 )
 
 #: For people, besides that: what the commands of `pinban` ask, and what one reads with redis-cli.
@@ -38,8 +39,8 @@ _OPERATOR = (
     f"{_RECEIVER} xlen smembers zscan zmscore ttl type strlen exists dbsize subscribe unsubscribe acl|whoami acl|log"
 )
 
-#: A snapshot, the channel, the node's own hash, and nothing else.
-_ENFORCER = f"{_CONNECTION} {_NODE} get zrange hgetall subscribe unsubscribe"
+#: A snapshot, the channel, the node's own hash and its answers as a witness, and nothing else.
+_ENFORCER = f"{_CONNECTION} {_NODE} get zrange hgetall hdel subscribe unsubscribe"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
@@ -68,7 +69,8 @@ def file_of(prefix: str, nodes: Sequence[str], hashes: dict[str, str]) -> str:
     ]
     for user in users(nodes)[2:]:
         read = " ".join(f"%R~{key}" for key in (keys.epoch, keys.rev, keys.bans, keys.allow))
-        own = f"%RW~{keys.node(user.removeprefix('enforcer-'))} %W~{keys.nodes}"
+        rp = user.removeprefix("enforcer-")
+        own = f"%RW~{keys.node(rp)} %RW~{keys.witness(rp)} %W~{keys.nodes}"
         lines.append(_line(user, hashes, f"resetkeys {read} {own} resetchannels &{keys.channel}", _ENFORCER))
     return "\n".join(lines) + "\n"
 

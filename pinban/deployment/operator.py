@@ -66,6 +66,7 @@ class Operator:
         nodes = read_nodes(self._store)
         doubted = self._doubt.doubted()
         leaks = self._leaks.standing() if any(enforces(node) for node in nodes) else []
+        judged = self._doubt.judged(doubted)
         return {
             "ledger": ledger,
             "nodes": [{"name": n.name, "alive": n.alive, "silent_ms": n.silent_ms, **values(n)} for n in nodes],
@@ -77,8 +78,9 @@ class Operator:
                 if any(n.name == r.rp for n in nodes)  # there may be many forged names
             ],
             "doubted": doubted,
+            "judged": judged,
             "leaks": [{"sender": leak.sender, "network": leak.network, "after_ms": leak.after_ms} for leak in leaks],
-            "problems": doubts(doubted)
+            "problems": doubts(doubted, judged, nodes)
             + losses(read_memory(self._store))
             + problems(ledger, nodes, paths)
             + explained(leaks),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from receiver.probes import LogPath, faults, never_answered
@@ -33,13 +33,36 @@ def problems(ledger: Mapping[str, Any], nodes: list[Node], paths: Sequence[LogPa
     return found + [fault.text for fault in faults(paths, nodes)]
 
 
-def doubts(doubted: Mapping[str, int]) -> list[str]:
-    """Senders whose lines may be forged, and for how many ms more they ban nobody if they are quiet."""
-    return [
-        f"the lines of {sender} may be forged: they led to too many bans, so they ban nobody for another "
-        f"{Milliseconds(left_ms)}; see `pinban bans`, then find the forger, or `pinban trust {sender}`"
-        for sender, left_ms in sorted(doubted.items())
-    ]
+def doubts(doubted: Mapping[str, int], judged: Mapping[str, Mapping[str, int]], nodes: Iterable[Node]) -> list[str]:
+    """Senders whose lines may be forged, with the ms until they are trusted if they are quiet, and what became of their
+    bans: `judged` says how many were real, forged, unknown.
+    """
+    nodes = list(nodes)  # read for each sender
+    found = []
+    for sender, left_ms in sorted(doubted.items()):
+        counts = judged.get(sender, {})
+        unknown = counts.get("unknown", 0)
+        found.append(
+            f"the lines of {sender} may be forged: they led to too many bans, so for another {Milliseconds(left_ms)} "
+            f"they ban only whom an enforcer sees connected. So far {counts.get('real', 0)} bans made, "
+            f"{counts.get('forged', 0)} only simulated because nobody was connected, {unknown} made for a minute at "
+            f"most because no enforcer could tell{_remedy(sender, nodes) if unknown else ''}; see `pinban bans`, then "
+            f"find the forger, or `pinban trust {sender}`"
+        )
+    return found
+
+
+def _remedy(sender: str, nodes: Sequence[Node]) -> str:
+    """Why nobody could tell, and what to do about it."""
+    owners = [n for n in nodes if n.kind == "enforcer" and sender in n.fields.get("addresses", "").split()]
+    if not owners:
+        return f" (no enforcer of this version runs on the host with the address {sender}: start one there)"
+    for node in owners:
+        if not node.alive:
+            return f" ({node.name} is silent: start its enforcer)"
+        if why := node.fields.get("witness_trouble"):
+            return f" ({node.name}: {why})"
+    return " (its enforcer had not looked for long enough, or was too slow)"
 
 
 def notes(nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:

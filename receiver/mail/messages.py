@@ -60,7 +60,8 @@ def _told(entry: Entry) -> str:
         sender = _plain(entry.get("sender"))
         return (
             f"{sender}: more than {_plain(entry.get('most'))} bans in a minute by its lines, noticed by {by}. They ban"
-            " nobody until it is quiet. Are they forged, or is it a botnet? See pinban bans;"
+            " only whom an enforcer sees connected, until it is quiet. Are they forged, or is it a botnet? See pinban"
+            " status and pinban bans;"
             f" pinban trust {sender} ends the doubt.\n"
         )
     network = _plain(entry.get("network"))

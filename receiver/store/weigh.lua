@@ -2,7 +2,7 @@
 -- after the last such minute.
 --   KEYS     doubted, history; then the bans of each sender: ZSET network -> ms, TTL
 --   ARGV     network; the most bans in a minute; how long a sender is doubted, ms; by whom; then the senders
---   returns  the senders that are doubted from now on; those that were doubted before
+--   returns  the senders that are doubted from now on; those that were doubted before; now, ms
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local most, minute = tonumber(ARGV[2]), 60000
@@ -24,4 +24,4 @@ for i = 3, #KEYS do
   end
   if doubted then known[#known + 1] = sender end
 end
-return {fresh, known}
+return {fresh, known, now}

@@ -51,6 +51,7 @@ class Ledger:
         self._heartbeat = store.script("shared.ledger", "epoch", "heartbeat")
         self._allow = store.script("shared.ledger", "epoch", "allow")
         self._heat = store.script("shared.ledger", "epoch", "heat")
+        self._ask = store.script("shared.ledger", "epoch", "ask")
 
     def ban(self, ban: NewBan, *, lengthen: bool = False) -> Recorded:
         """Ban a network from now on. A standing ban stays as it is, or becomes longer if asked, never shorter."""
@@ -90,6 +91,13 @@ class Ledger:
         """Declare a room hot; False when it was hot already."""
         keys = [self._keys.hot, self._keys.epoch, self._keys.rev, self._keys.history]
         return bool(self._heat(keys, [room, for_ms, failures, addresses, by, self._keys.channel, _epoch()]))
+
+    def ask(self, questions: Sequence[tuple[str, int, str]]) -> int:
+        """Ask every enforcer about networks: each with the age of the first failure in question, ms, and the question's
+        id. Returns how many have heard it, enforcers and others.
+        """
+        words = [word for question in questions for word in question]
+        return int(self._ask([self._keys.epoch, self._keys.rev], [self._keys.channel, _epoch(), *words]))
 
     def hot_rooms(self) -> frozenset[str]:
         """The rooms that are hot now."""

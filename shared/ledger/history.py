@@ -67,7 +67,10 @@ _SENTENCES: dict[str, Callable[[Row], str]] = {
     "hot": lambda row: (
         f"room {row['room']} is under attack: {row['failures']} wrong PINs from {row['addresses']} addresses"
     ),
-    "doubt": lambda row: f"doubts {row['sender']}: more than {row['most']} bans in a minute by its lines",
+    "doubt": lambda row: (
+        f"doubts {row['sender']}: more than {row['most']} bans in a minute by its lines; "
+        "they ban only whom an enforcer sees connected"
+    ),
     "trust": lambda row: f"trusts {row['sender']} again",
     "allow": lambda row: f"allowed {row['network']}{_because(row)}",
     "disallow": lambda row: f"took {row['network']} off the allow-list",

@@ -70,6 +70,14 @@ class Keys:
         """ZSET network -> ms, TTL: bans of the last minute by a sender's lines."""
         return f"{{{self.prefix}}}:sender:{name}"
 
+    def judged(self, sender: str) -> str:
+        """Hash, TTL: how many bans by a doubted sender's lines were made, made briefly, only simulated."""
+        return f"{{{self.prefix}}}:judged:{sender}"
+
+    def witness(self, rp: str) -> str:
+        """Hash "network id" -> seen, unseen or unknown, TTL: what an RP's kernel knows, for each question."""
+        return f"{{{self.prefix}}}:witness:{rp}"
+
     @property
     def allow(self) -> str:
         """Hash network -> JSON {"note", "until"}: the central allow-list; until is ms of Redis TIME, or 0 for ever."""

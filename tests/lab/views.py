@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+from shared.ledger import Ledger
+from shared.store import Store
 from tests.lab.clients import guess
 from tests.lab.http1 import Answer
 from tests.lab.kernel import members
@@ -105,3 +108,19 @@ def guesses(lab: Lab, source: str, pins: range, *, timeout: float = 5.0) -> list
 def unanswered(lab: Lab, source: str) -> bool:
     """Whether no reverse proxy answers a guess within a quarter of a second."""
     return guesses(lab, source, range(len(lab.rps)), timeout=0.25) == [None] * len(lab.rps)
+
+
+def await_witnesses(lab: Lab) -> None:
+    """Return when every enforcer has looked into its kernel for long enough to say that somebody was not connected."""
+    for rp in lab.rps:
+        wait_until(lambda name=rp.host.name: looks(lab, name), f"{rp.host.name} looks")  # type: ignore[misc]
+
+
+def looks(lab: Lab, name: str) -> bool:
+    """Whether this enforcer answers with certainty that an address that nobody has was not there now."""
+    with lab.redis.client() as client:
+        id_ = secrets.token_hex(8)
+        Ledger(Store(client)).ask([("192.0.2.254", 0, id_)])
+        field = f"192.0.2.254 {id_}"
+        wait_until(lambda: client.hexists(f"{{pinban}}:witness:{name}", field), f"{name} answers")
+        return bool(client.hget(f"{{pinban}}:witness:{name}", field) == b"unseen")

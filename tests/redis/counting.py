@@ -73,6 +73,7 @@ class Counting:
 
     def settle(self) -> None:
         wait_until(lambda: self._spool.totals()["queued"] == 0, "all are counted")
+        wait_until(lambda: not len(self.counter._hearing), "no ban waits for witnesses")
 
     def bans(self) -> int:
         """How many bans the spool tells of."""

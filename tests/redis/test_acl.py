@@ -18,11 +18,14 @@ from redis.retry import Retry
 
 from pinban.cli import main
 from pinban.deployment.acl import _ENFORCER, _RECEIVER, _SCRIPTS, file_of, users
+from receiver.store import Witnesses
 from shared.addresses import Network
 from shared.errors import StoreError
+from shared.ledger import Ledger
 from shared.settings.schema import Redis, Settings
 from shared.store.connection import connect
 from shared.store.keys import Keys
+from shared.store.store import Store
 from tests.lab.datagrams import failure
 from tests.lab.kernel import members
 from tests.lab.one_host import OneHost, public_folder
@@ -192,6 +195,11 @@ FORBIDDEN: list[list[Any]] = [
     ["HSET", KEYS.node("rx1"), "trouble", ""],
     ["HSET", KEYS.node("rp11"), "bans", 0],
     ["DEL", KEYS.node("rp1")],
+    ["HSET", KEYS.witness("rp2"), "203.0.113.7 00ff00ff00ff00ff", "unseen"],
+    ["HSET", KEYS.witness("rp11"), "203.0.113.7 00ff00ff00ff00ff", "unseen"],
+    ["HDEL", KEYS.witness("rp2"), "203.0.113.7 00ff00ff00ff00ff"],
+    ["HGETALL", KEYS.witness("rp2")],
+    ["HSET", KEYS.judged("10.0.0.5"), "real", 1],
     ["HGET", KEYS.node("rx1"), "version"],
     ["HGETALL", KEYS.node("rp2")],
     ["GET", "pinban:count:{203.0.113.7}:pin"],
@@ -247,6 +255,20 @@ def test_an_enforcers_credentials_write_its_own_hash(server: RedisServer, place:
         own.hset(KEYS.node("rp2"), "bans", 7)
     assert client.hget(KEYS.node("rp2"), "bans") == b"7"
     client.delete(KEYS.node("rp2"))
+
+
+def test_a_question_is_answered_under_the_rights_of_both_daemons(
+    host: OneHost, server: RedisServer, place: Path, client: redis.Redis
+) -> None:
+    """Nothing listens on the enforcer's ports here, so it cannot tell; the receiver may read that."""
+    host.await_well()
+    with login(server, place, "receiver") as own:
+        store = Store(own)
+        Ledger(store).ask([(A, 1_000, "00ff00ff00ff00ff")])
+        witnesses = Witnesses(store, Ledger(store))
+        wait_until(lambda: witnesses.answers([f"{A} 00ff00ff00ff00ff"]) == [{"rp1": "unknown"}], "it is answered")
+    assert 0 < client.pttl(KEYS.witness("rp1")) <= 10_000
+    assert refusals(client) == []
 
 
 @pytest.mark.parametrize("user", ["receiver", "operator"])
@@ -450,7 +472,7 @@ def test_scripts_may_do_what_they_do_and_no_more() -> None:
 def test_the_rights_of_an_enforcer_are_few() -> None:
     """A change of this list is a decision about hosts that face the internet."""
     assert sorted(_ENFORCER.split()) == [
-        "client|setname", "cluster|slots", "exec", "get", "hget", "hgetall", "hset", "multi", "pexpire", "ping",
+        "client|setname", "cluster|slots", "exec", "get", "hdel", "hget", "hgetall", "hset", "multi", "pexpire", "ping",
         "role", "sadd", "select", "subscribe", "time", "unsubscribe", "zrange",
     ]  # fmt: skip
     assert not {"keys", "eval", "subscribe"} & set(_RECEIVER.split())

@@ -165,7 +165,7 @@ def test_the_history_is_capped_whatever_writes_it(
 ) -> None:
     doubt = Doubt(Store(client), msgspec.structs.replace(settings.receiver, doubt_above=1))
     if verb == "trust":
-        assert [doubt.trips(network, ["rp1"]) for network in (A, B)] == [False, True]
+        assert [bool(doubt.weigh(network, ["rp1"]).doubted) for network in (A, B)] == [False, True]
     with client.pipeline(transaction=False) as pipeline:
         for _ in range(10_400):
             pipeline.xadd(KEYS.history, {"event": "ban"})
@@ -177,7 +177,7 @@ def test_the_history_is_capped_whatever_writes_it(
         "unban": lambda: ledger.unban(A, "", ""),
         "allow": lambda: ledger.allow(A, "{}", (), ""),
         "heat": lambda: ledger.heat("meet", 1_000, 1, 1, ""),
-        "doubt": lambda: [doubt.trips(network, ["rp1"]) for network in (A, B)],
+        "doubt": lambda: [doubt.weigh(network, ["rp1"]) for network in (A, B)],
         "trust": lambda: doubt.trust("rp1", ""),
     }
     verbs[verb]()

@@ -13,6 +13,7 @@ from enforcer.firewall.dry_run import DryRunFirewall
 from enforcer.follower import Follower
 from enforcer.maintenance import Maintenance
 from enforcer.probes import Probes
+from enforcer.witness import Witness
 from shared.settings.schema import Redis, Settings
 from tests.lab.process import PATIENCE_S, wait_until
 
@@ -41,7 +42,9 @@ def test_slow_checks_are_followed_by_a_rest_that_grows_with_them(monkeypatch: py
     monkeypatch.setattr("enforcer.maintenance._EVERY_S", 0.01)
     settings = msgspec.structs.replace(Settings(), redis=Redis(url="unix:///nowhere/redis.sock"))
     agent = Disturbed()
-    maintenance = Maintenance(settings, agent, Follower(settings, agent), "dry-run", "", Probes(settings))
+    maintenance = Maintenance(
+        settings, agent, Follower(settings, agent), "dry-run", "", Probes(settings), Witness(settings)
+    )
     maintenance.start()
     wait_until(lambda: len(agent.checks) >= 5, "checks go on")
     maintenance.stop()

@@ -9,7 +9,8 @@ import pytest
 
 from receiver.failures import Counted, Failure
 from receiver.store import expired
-from receiver.verdict import Circumstances, Verdict, broken_rule, decide, senders
+from receiver.testimony import Belief
+from receiver.verdict import Circumstances, Verdict, age_ms, broken_rule, decide, senders
 from shared.addresses import Network
 from shared.durations import Milliseconds
 from shared.settings import BUILT_IN, Level, Rule
@@ -51,7 +52,7 @@ def test_a_verdict_says_whom_why_for_how_long_and_what_counts_from_zero() -> Non
 
 def test_an_address_on_the_allow_list_is_not_banned_whatever_it_did() -> None:
     assert verdict(Circumstances(allowed=True)) is None
-    assert verdict(Circumstances(allowed=True, strikes=9, doubted=True)) is None
+    assert verdict(Circumstances(allowed=True, strikes=9, belief=Belief.UNKNOWN)) is None
 
 
 def test_strikes_make_a_ban_longer_where_the_rule_says_so() -> None:
@@ -69,11 +70,27 @@ def test_no_ban_is_shorter_than_the_kernel_needs_to_have_it() -> None:
     assert short.bantime_ms == 2_000
 
 
-@pytest.mark.parametrize("found", [Circumstances(doubted=True), Circumstances()], ids=["doubted", "a simulating rule"])
+@pytest.mark.parametrize(
+    "found", [Circumstances(belief=Belief.FORGED), Circumstances()], ids=["forged", "a simulating rule"]
+)
 def test_a_simulated_ban_lets_nobody_off_what_other_rules_counted(found: Circumstances) -> None:
-    simulated = verdict(found, simulate=not found.doubted)
+    simulated = verdict(found, simulate=found.belief is Belief.REAL)
     assert simulated is not None
     assert (simulated.simulate, simulated.forgives) == (True, ("pin",))
+
+
+@pytest.mark.parametrize(("bantime", "length"), [(300_000, 60_000), (10_000, 10_000)])
+def test_a_ban_that_may_be_a_forgers_is_short_and_says_so(bantime: int, length: int) -> None:
+    brief = verdict(Circumstances(belief=Belief.UNKNOWN), bantime=Milliseconds(bantime))
+    assert brief is not None
+    assert (brief.bantime_ms, brief.rule, brief.simulate) == (length, "pin.brief", False)
+    assert brief.forgives == tuple(BUILT_IN)
+
+
+def test_the_age_of_the_evidence_is_that_of_its_first_failure() -> None:
+    evidence = ("a 10.0.0.5 meet 5000", "b 10.0.0.5 meet 3000", "c 10.0.0.5 meet 4000", "garbage")
+    assert age_ms(Counted(A, "pin", 3, evidence), 6_000) == 3_000
+    assert age_ms(Counted(A, "pin", 3, ()), 6_000) == 0
 
 
 def test_only_a_ban_by_the_long_window_counts_that_from_zero() -> None:

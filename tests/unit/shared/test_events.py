@@ -15,7 +15,20 @@ from hypothesis import strategies as st
 
 from shared.addresses import Network, parse_network
 from shared.errors import DecodeError
-from shared.events import LONGEST_BAN_MS, LONGEST_EVENT, Allow, Ban, Event, Heartbeat, Hot, Stamp, Unban, decode, encode
+from shared.events import (
+    LONGEST_BAN_MS,
+    LONGEST_EVENT,
+    Allow,
+    Ban,
+    Event,
+    Heartbeat,
+    Hot,
+    Question,
+    Stamp,
+    Unban,
+    decode,
+    encode,
+)
 from tests.lab.process import ROOT
 
 UPGRADE = ROOT / "tests" / "upgrade"
@@ -32,6 +45,8 @@ RELEASED: dict[str, Event] = {
     "allow1": Allow(Stamp(EPOCH, 9)),
     "hot1": Hot(Stamp(EPOCH, 8), "meet.alice", 600_000),
     "hot1-longest": Hot(Stamp(EPOCH, 2**40), "\N{MATHEMATICAL DOUBLE-STRUCK CAPITAL A}" * 64, LONGEST_BAN_MS),
+    "question1": Question(Stamp(EPOCH, 8), Network("203.0.113.7"), 1_500, "00ff00ff00ff00ff"),
+    "question1-ipv6": Question(Stamp(EPOCH, 2**40), Network("2001:db8:1::/48"), LONGEST_BAN_MS, EPOCH),
 }
 
 networks = st.builds(
@@ -53,6 +68,13 @@ events = (
         st.builds(Stamp, epochs, st.integers(0, 2**63)),
         st.text(st.characters(exclude_categories=["Cs"]), max_size=64),
         st.integers(1, LONGEST_BAN_MS),
+    )
+    | st.builds(
+        Question,
+        st.builds(Stamp, epochs, st.integers(0, 2**63)),
+        networks,
+        st.integers(0, LONGEST_BAN_MS),
+        st.text("0123456789abcdef", min_size=16, max_size=16),
     )
 )
 
