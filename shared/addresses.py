@@ -18,6 +18,9 @@ Network = NewType("Network", str)
 #: An end site gets a /64 at least (RFC 6177): its hosts choose the lower 64 bits as they like.
 IPV6_PREFIX = 64
 
+#: What is given away in one piece, to an end site (RFC 6177) or to a small provider: its owner has all addresses in it.
+_BLOCK4, _BLOCK6 = 24, 48
+
 #: ::ffff:0:0/96, RFC 4291 section 2.5.5.2
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -50,6 +53,21 @@ def counted_network(address: str, ipv6_prefix: int = IPV6_PREFIX, ipv4_prefix: i
 
 def _wider(address: str, prefix: int) -> Network:
     return _text(ipaddress.ip_network(f"{address}/{prefix}", strict=False))
+
+
+def block_of(network: Network) -> Network:
+    """The IPv4 /24 or IPv6 /48 around a network, or the network itself if it is wider.
+
+    Two failures from two blocks cost an attacker something, unlike two from one.
+    """
+    address, _, length = network.partition("/")
+    if ":" in address:
+        if length and int(length) <= _BLOCK6:
+            return network
+        return Network(inet_ntop(AF_INET6, inet_pton(AF_INET6, address)[:6] + bytes(10)) + f"/{_BLOCK6}")
+    if length and int(length) <= _BLOCK4:
+        return network
+    return Network(address.rpartition(".")[0] + f".0/{_BLOCK4}")
 
 
 def parse_network(text: str) -> Network:

@@ -109,5 +109,5 @@ def _screen(operator: Operator) -> Group:
     return Group(
         table_of(("network", "rule", "failures", "forgotten in"), failing, "nobody has failed lately"),
         "",
-        table_of(("room", "wrong PINs", "addresses"), rooms, "no room has had a wrong PIN lately"),
+        table_of(("room", "wrong PINs", "networks"), rooms, "no room has had a wrong PIN lately"),
     )

@@ -41,7 +41,7 @@ _PAGE = 1_000
 #: Most odd members of one key that are named, and how far from each end of the bans they are looked for.
 _ODD = 20
 
-#: Most rooms that are listed: those with the latest wrong PINs.
+#: Most rooms that are listed: the warmest (receiver/store/rooms.py).
 _MOST_ROOMS = 1_000
 
 

@@ -54,7 +54,7 @@ def _told(entry: Entry) -> str:
     if entry["event"] == "hot":
         return (
             f"Room {_plain(entry.get('room'))} is under attack: {_plain(entry.get('failures'))} wrong PINs from"
-            f" {_plain(entry.get('addresses'))} addresses, noticed by {by}.\n"
+            f" {_plain(entry.get('addresses'))} networks, noticed by {by}.\n"
         )
     if entry["event"] == "doubt":
         sender = _plain(entry.get("sender"))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from receiver.failures import Counted, Failure
+from receiver.failures import Counted, Failure, room_of
 from shared.addresses import Network
 from shared.errors import BadDataError
 from shared.logs import Sparingly
@@ -84,7 +84,7 @@ class Counters:
         self, network: Network, window: Window, failures: Sequence[Failure], now_ms: int, hot: Collection[str]
     ) -> tuple[list[str], list[Word]]:
         tell = window.maxretry
-        if window.name == "pin" and any(failure.alias in hot for failure in failures):
+        if window.name == "pin" and any(room_of(failure.alias) in hot for failure in failures):
             tell = min(tell, self._hot_maxretry)
         arguments: list[Word] = [window.findtime_ms, window.maxretry, tell]
         for failure in failures:
