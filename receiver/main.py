@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
+from gunicorn.glogging import Logger as GunicornLogger
 
 from receiver.health import Health
 from receiver.inherited import Inherited, open_inherited
@@ -17,6 +19,7 @@ from receiver.worker import ReceiverWorker
 from shared import logs
 from shared.errors import SettingsError
 from shared.host import keep_only
+from shared.printable import printable
 from shared.settings import Settings, load
 from shared.store import check_redis
 
@@ -27,6 +30,16 @@ _HTTP_THREADS = 4
 _MEMORY = "/dev/shm"  # noqa: S108
 
 _log = logging.getLogger("pinban.receiver")
+
+
+class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's own lines, written as ours are."""
+
+    def setup(self, cfg: Config) -> None:
+        """Set gunicorn's handlers up."""
+        super().setup(cfg)
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            handler.setFormatter(logs.Formatter())
 
 
 class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -61,6 +74,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
             "control_socket_disable": True,
             "proc_name": "pinban-receiver",
             "loglevel": "warning",
+            "logger_class": Logger,
         }.items():
             self.cfg.set(key, value)
 
@@ -107,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
         keep_only(())  # the sockets are ours already
         check_free(settings.receiver.http)  # now, because gunicorn will bind it without rights of root too
     except SettingsError as error:
-        print(f"pinban-receiver: {error}", file=sys.stderr)
+        print(printable(f"pinban-receiver: {error}"), file=sys.stderr)
         return 2
     announce(settings)
     ReceiverApplication(inherited, options.config).run()

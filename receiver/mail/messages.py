@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
 
+from shared.printable import printable
 from shared.settings import Mail
 
 #: Events of the history that are mailed.
@@ -96,4 +97,4 @@ def _time(ms: object) -> str:
 
 def _plain(value: object) -> str:
     """One line of printable text: clients chose a part of it."""
-    return "".join(c if c.isprintable() else "_" for c in str(value if value is not None else ""))[:200]
+    return printable(value if value is not None else "")[:200]

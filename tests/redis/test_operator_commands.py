@@ -236,7 +236,7 @@ def test_a_node_without_a_kind_is_shown_and_commands_no_terminal(
     client.sadd(KEYS.nodes, "rp1")
     shown = run("status")
     assert isinstance(shown.exception, SystemExit)
-    assert "_[2Jx_y" in shown.output
+    assert r"\x1b[2Jx\x0ay" in shown.output
     assert re.search(r"^rx1 +receiver", shown.output, re.MULTILINE)
 
 
