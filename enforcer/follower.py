@@ -10,7 +10,6 @@ import logging
 import random
 import threading
 import time
-import traceback
 
 from enforcer.agent import Agent
 from enforcer.snapshot import read_snapshot
@@ -71,8 +70,7 @@ class Follower(threading.Thread):
                 self._mend(error)
             except Exception:  # noqa: BLE001  whatever it was, a snapshot repairs it
                 self.trouble = "a bug in pinban; see the enforcer's log"
-                self._sparingly.say(logging.ERROR, "bug", "starts again with a snapshot after a bug in pinban: %s",
-                                    traceback.format_exc().rstrip())  # fmt: skip
+                self._sparingly.bug("bug", "starts again with a snapshot after a bug in pinban")
             self._rest_s = random.uniform(0.1, min(max(2 * self._rest_s, 0.4), _LONGEST_REST_S))  # noqa: S311
             self._stopping.wait(self._rest_s)
 

@@ -35,6 +35,7 @@ from shared import logs
 from shared.errors import PinbanError
 from shared.exempt import Exemptions, names_of
 from shared.host import CAP_NET_ADMIN, CAP_NET_RAW, keep_only
+from shared.printable import printable
 from shared.settings import Settings, load
 from shared.store import check_redis
 
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         _log.info("backend %s: %s", choice.backend, choice.why)
         return run(settings, open_firewall(settings, choice.backend), choice.why, options.alive)
     except PinbanError as error:
-        print(f"pinban-enforcer: {error}", file=sys.stderr)
+        print(printable(f"pinban-enforcer: {error}"), file=sys.stderr)
         return 2
 
 

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-import traceback
 from importlib.metadata import version
 from pathlib import Path
 
@@ -90,8 +89,7 @@ class Maintenance(threading.Thread):
                 if not self._follower.trouble:  # else the follower logs it
                     self._sparingly.warning("store", "cannot tell how this node is: %s", error)
             except Exception:  # noqa: BLE001  one bug must not end this thread
-                self._sparingly.say(logging.ERROR, "bug", "maintenance failed: a bug in pinban: %s",
-                                    traceback.format_exc().rstrip())  # fmt: skip
+                self._sparingly.bug("bug", "maintenance failed: a bug in pinban")
             self._stopping.wait(_EVERY_S)
 
     def _look(self) -> tuple[Capacity, str]:

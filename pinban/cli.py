@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from pinban.commands import COMMANDS
-from pinban.tables import printable
 from shared.errors import PinbanError
+from shared.printable import printable
 
 EXIT_CODES = """\b
 Exit codes:

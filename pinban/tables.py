@@ -1,6 +1,6 @@
 """How the commands show what they found: tables and lines for people, JSON for programs.
 
-What comes from outside (rooms, notes, names of nodes) becomes printable here, and nowhere else.
+What comes from outside (rooms, notes, names of nodes) goes through shared/printable.py here. No text is read as markup.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-
-def printable(text: object) -> str:
-    """One line that commands no terminal: what is not printable becomes an underscore."""
-    return "".join(c if c.isprintable() else "_" for c in str(text))
+from shared.printable import printable
 
 
 def print_line(text: str, **style: Any) -> None:
@@ -39,7 +36,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
 
 def console() -> Console:
     """Standard output; to a file or pipe whole lines, whatever their length."""
-    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200)
+    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> Table | str:

@@ -22,7 +22,7 @@ from receiver.testimony import Belief
 from receiver.verdict import Circumstances, Verdict, age_ms, broken_rule, decide, senders
 from shared.addresses import Network
 from shared.durations import Milliseconds
-from shared.errors import BadDataError, StoreError
+from shared.errors import BadDataError, ForbiddenError, StoreError, StoreFullError
 from shared.host import be_quick
 from shared.ledger import Ledger, NewBan
 from shared.logs import Sparingly
@@ -46,7 +46,9 @@ class Counter(threading.Thread):
     """Counts the failures in the slots that it is given; `more` wakes it."""
 
     def __init__(self, settings: Settings, spool: Spool, store: Store, troubles: MutableMapping[str, str]) -> None:
-        """`troubles` is told under "counting" why nothing is counted or somebody not banned, as long as that lasts."""
+        """`troubles` is told under "counting" why nothing is counted or somebody not banned, as long as that lasts, and
+        under "forgiving" why a right PIN takes nothing back.
+        """
         super().__init__(name="counter", daemon=True)
         self._troubles = troubles
         self._node = settings.receiver.node
@@ -177,7 +179,7 @@ class Counter(threading.Thread):
         for joined in records:
             if joined.joined and self._limits.forgive_on_join:
                 with self._not_stopped_by(joined.network):
-                    self._counters.forgive(joined, self._limits.forgive_on_join)
+                    self._forgive(joined)
         self._unnoted += records
         for each in counted:  # after the bans, which must not wait for the log
             if each.level is None and not each.rule.endswith(LONG):
@@ -187,6 +189,19 @@ class Counter(threading.Thread):
                     logging.INFO, "failure", "failure %s: rule %s, %d of %d in %s%s",
                     each.network, each.rule, each.count, rule.maxretry, rule.findtime, rooms,
                 )  # fmt: skip
+
+    def _forgive(self, joined: Failure) -> None:
+        """Take back failures for a right PIN. A Redis that refuses this alone must not keep us from counting."""
+        before, trouble = self._troubles.get("forgiving", ""), ""
+        try:
+            self._counters.forgive(joined, self._limits.forgive_on_join)
+        except (StoreFullError, ForbiddenError) as error:
+            trouble = f"no wrong PIN is taken back for a right one: {error}"
+        self._troubles["forgiving"] = trouble
+        if trouble and not before:
+            _log.error("%s", trouble)
+        elif before and not trouble:
+            _log.warning("right PINs take wrong ones back again")
 
     @contextmanager
     def _not_stopped_by(self, network: Network) -> Iterator[None]:

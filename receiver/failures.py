@@ -49,6 +49,14 @@ class Counted:
     joined: int = 0  #: how many clients in a wider network have joined lately
 
 
+def room_of(alias: str) -> str:
+    """The room that an alias names: its domain is cut, because a node with a domain of its own may take `meet` and
+    `meet@example.org` for one room. A brace would be read as a key's hash tag.
+    """
+    name = alias.partition("@")[0] or alias
+    return name.replace("{", "_").replace("}", "_")
+
+
 def pack(failure: Failure) -> bytes:
     """At most receiver.spool.RECORD_BYTES bytes."""
     packed: bytes = msgpack.packb(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger as GunicornLogger
 
 from receiver.health import Health
 from receiver.inherited import Inherited, open_inherited
@@ -19,6 +21,7 @@ from receiver.worker import ReceiverWorker
 from shared import logs
 from shared.errors import SettingsError
 from shared.host import keep_only
+from shared.printable import printable
 from shared.settings import Settings, load
 from shared.store import check_redis
 
@@ -43,6 +46,16 @@ class ReceiverArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         """End all; the standby first, or it would read when the workers do no more."""
         self.app.standby.end()
         super().stop(graceful)
+
+
+class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's own lines, written as ours are."""
+
+    def setup(self, cfg: Config) -> None:
+        """Set gunicorn's handlers up."""
+        super().setup(cfg)
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            handler.setFormatter(logs.Formatter())
 
 
 class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -82,6 +95,7 @@ class ReceiverApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ha
             "control_socket_disable": True,
             "proc_name": "pinban-receiver",
             "loglevel": "warning",
+            "logger_class": Logger,
         }.items():
             self.cfg.set(key, value)
 
@@ -128,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
         keep_only(())  # the sockets are ours already
         check_free(settings.receiver.http)  # now, because gunicorn will bind it without rights of root too
     except SettingsError as error:
-        print(f"pinban-receiver: {error}", file=sys.stderr)
+        print(printable(f"pinban-receiver: {error}"), file=sys.stderr)
         return 2
     announce(settings)
     ReceiverApplication(inherited, options.config).run()

@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -103,7 +102,7 @@ class Maintenance(threading.Thread):
             trouble = str(error)
         except Exception:  # noqa: BLE001  a bug in one task must not end the others
             trouble = "a bug in pinban; see the receiver's log"
-            self._sparingly.say(logging.ERROR, name, "%s: %s", name, traceback.format_exc().rstrip())
+            self._sparingly.bug(name, "%s: %s", name, trouble)
         else:
             if self._troubles.pop(name, "") and name == REPORT:
                 _log.info("Redis answers; %d failures wait to be counted", self._spool.totals()["queued"])

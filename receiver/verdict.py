@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from receiver.failures import Counted
+from receiver.failures import Counted, room_of
 from receiver.testimony import Belief
 from shared.addresses import Network
 from shared.settings import LONG, Rule
@@ -139,5 +139,5 @@ def _facts(counted: Counted) -> list[dict[str, str]]:
 def _reached(counted: Counted, hot: Collection[str], hot_maxretry: int) -> bool:
     if not hot:
         return False
-    rooms = Counter(fact["alias"] for fact in _facts(counted))
+    rooms = Counter(room_of(fact["alias"]) for fact in _facts(counted))
     return any(rooms[room] >= hot_maxretry for room in hot)

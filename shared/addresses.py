@@ -18,6 +18,9 @@ Network = NewType("Network", str)
 #: An end site gets a /64 at least (RFC 6177): its hosts choose the lower 64 bits as they like.
 IPV6_PREFIX = 64
 
+#: What is given away in one piece, to an end site (RFC 6177) or to a small provider: its owner has all addresses in it.
+_BLOCK4, _BLOCK6 = 24, 48
+
 #: ::ffff:0:0/96, RFC 4291 section 2.5.5.2
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -61,6 +64,16 @@ def wider(network: Network, length: int) -> Network:
     bits = int.from_bytes(inet_pton(AF_INET6, address)) & (-1 << 128 - length)
     text = inet_ntop(AF_INET6, bits.to_bytes(16))
     return _wider(text, length) if "." in text else Network(f"{text}/{length}")  # ::192.0.2.0 is not how we write it
+
+
+def block_of(network: Network) -> Network:
+    """The IPv4 /24 or IPv6 /48 around a network, or the network itself if it is wider.
+
+    Two failures from two blocks cost an attacker something, unlike two from one.
+    """
+    length = _BLOCK6 if is_ipv6(network) else _BLOCK4
+    _, slash, own = network.partition("/")
+    return network if slash and int(own) <= length else wider(network, length)
 
 
 def parse_network(text: str) -> Network:

@@ -69,7 +69,7 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """A room is under attack from many addresses. No change of the bans, so the revision is that of the last change."""
+    """A room is under attack from many networks. No change of the bans, so the revision is that of the last change."""
 
     stamp: Stamp
     room: str

@@ -6,13 +6,33 @@ import logging
 import sys
 import threading
 import time
+from typing import Any
+
+from shared.printable import printable
 
 _FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
 
 
 def setup(level: int = logging.INFO) -> None:
     """Log to standard error: standard output is for the result of a command."""
-    logging.basicConfig(level=level, format=_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter())
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class Formatter(logging.Formatter):
+    """A message is one line of printable text, whatever came into it from outside; only a traceback has several."""
+
+    def __init__(self) -> None:
+        super().__init__(_FORMAT, "%Y-%m-%d %H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's
+        """The line (logging.Formatter)."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  logging's
+        """The traceback (logging.Formatter)."""
+        return printable(super().formatException(ei), breaks=True)
 
 
 class Sparingly:
@@ -29,7 +49,11 @@ class Sparingly:
         """Log a warning of this kind; `kind` comes from a fixed set of ours, never from input."""
         self.say(logging.WARNING, kind, message, *arguments)
 
-    def say(self, level: int, kind: str, message: str, *arguments: object) -> None:
+    def bug(self, kind: str, message: str, *arguments: object) -> None:
+        """Log an error of this kind with the traceback of the exception that is being handled."""
+        self.say(logging.ERROR, kind, message, *arguments, exc_info=True)
+
+    def say(self, level: int, kind: str, message: str, *arguments: object, exc_info: bool = False) -> None:
         """Log a line of this kind at this level."""
         more = ""
         with self._lock:
@@ -41,4 +65,4 @@ class Sparingly:
                 ends, asked = now + self._every_s, 0
             self._spans[kind] = ends, asked + 1
         if asked < self._burst:
-            self._log.log(level, message + more, *arguments)
+            self._log.log(level, message + more, *arguments, exc_info=exc_info)

@@ -13,10 +13,11 @@ from rich.live import Live
 
 from pinban.deployment import Operator
 from pinban.options import as_json_option
-from pinban.tables import console, local_time, print_json, printable, table_of
+from pinban.tables import console, local_time, print_json, table_of
 from shared.durations import Milliseconds
 from shared.errors import StoreError
 from shared.ledger import History, sentence
+from shared.printable import printable
 from shared.settings import load
 from shared.store import PATIENT_S, connect
 
@@ -109,5 +110,5 @@ def _screen(operator: Operator) -> Group:
     return Group(
         table_of(("network", "rule", "failures", "forgotten in"), failing, "nobody has failed lately"),
         "",
-        table_of(("room", "wrong PINs", "addresses"), rooms, "no room has had a wrong PIN lately"),
+        table_of(("room", "wrong PINs", "networks"), rooms, "no room has had a wrong PIN lately"),
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from pinban.options import as_json_option
 from pinban.tables import console, print_line, print_table
+from shared.printable import printable
 from shared.settings import load
 
 #: The colours of some classes, so that they are easy to see.
@@ -51,7 +51,7 @@ def explain(config: str | None, file: BinaryIO, as_json: bool) -> None:
         ],
         "no lines",
     )
-    click.echo(summary(found))
+    print_line(summary(found))
 
 
 def _styled(meaning: str) -> Text:
@@ -82,7 +82,7 @@ def replay(  # a parameter for each option
     """
     from pinban.replay import run_replay  # noqa: PLC0415  slow: most commands do not need it
 
-    sys.exit(run_replay(files, maxretry, findtime, bantime, plot, as_json, load(config), Console()))
+    sys.exit(run_replay(files, maxretry, findtime, bantime, plot, as_json, load(config), console()))
 
 
 @click.command()
@@ -112,6 +112,6 @@ def import_fail2ban(jail: Path, filters: tuple[Path, ...]) -> None:
     from pinban.fail2ban import import_jails  # noqa: PLC0415  slow: loads the engine for failregex
 
     imported = import_jails([jail], filters)
-    click.echo(imported.toml, nl=False)
+    click.echo(printable(imported.toml, breaks=True), nl=False)
     for note in imported.notes:
         print_line(f"note: {' '.join(note.split())}", err=True)

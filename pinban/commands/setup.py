@@ -11,7 +11,8 @@ import click
 
 from pinban.deployment import file_of, hashes_of, users
 from pinban.options import as_json_option
-from pinban.tables import print_json, print_line, printable
+from pinban.tables import print_json, print_line
+from shared.printable import printable
 from shared.settings import DEFAULT_FILE, load, secret_of
 from shared.store import check_redis
 
@@ -58,7 +59,7 @@ def doctor(config: str | None, nginx: Path | None, as_json: bool) -> None:
         found.append(finding)
         if not as_json:
             state = click.style(f"{finding.state:4}", fg=_COLOURS[finding.state])
-            click.echo(f"{state} {finding.subject}: {printable(finding.text)}")
+            click.echo(f"{state} {printable(f'{finding.subject}: {finding.text}')}")
     if as_json:
         print_json([asdict(finding) for finding in found])
     sys.exit(1 if any(finding.state == "bad" for finding in found) else 0)

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from pinban.deployment.problems import doubts, enforces, notes, problems, values
+from pinban.deployment.problems import doubts, enforces, nonsense, notes, problems, values
 from pinban.deployment.user import whoami
 from receiver.probes import read_paths
 from receiver.store import Counters, Doubt, Leaks, explained, read_sizes, uncalibrated, unexplained
@@ -26,7 +26,7 @@ from shared.ledger import (
     standing,
     unreadable_entries,
 )
-from shared.nodes import Node, read_nodes
+from shared.nodes import read_nodes
 from shared.settings import Settings
 from shared.store import PATIENT_S, Command, check_redis, connect, losses, number, read_memory, text_of
 
@@ -41,7 +41,7 @@ _PAGE = 1_000
 #: Most odd members of one key that are named, and how far from each end of the bans they are looked for.
 _ODD = 20
 
-#: Most rooms that are listed: those with the latest wrong PINs.
+#: Most rooms that are listed: the warmest (receiver/store/rooms.py).
 _MOST_ROOMS = 1_000
 
 
@@ -80,11 +80,12 @@ class Operator:
             "doubted": doubted,
             "judged": judged,
             "leaks": [{"sender": leak.sender, "network": leak.network, "after_ms": leak.after_ms} for leak in leaks],
-            "problems": doubts(doubted, judged, nodes)
+            "problems": nonsense(nodes, self._keys)
+            + doubts(doubted, judged, nodes)
             + losses(read_memory(self._store))
             + problems(ledger, nodes, paths)
             + explained(leaks),
-            "notes": notes(nodes, paths) + self._uncalibrated() + self._unreadable(nodes),
+            "notes": notes(nodes, paths) + self._uncalibrated() + self._unreadable(),
         }
 
     def _uncalibrated(self) -> list[str]:
@@ -93,12 +94,13 @@ class Operator:
 
     def _ledger_now(self) -> Row:
         now_ms = self._store.now_ms()
-        epoch, rev, bans, last = self._store.together(  # a full Redis refuses MULTI, even to read
+        epoch, rev, bans, last, heartbeat = self._store.together(  # a full Redis refuses MULTI, even to read
             [
                 ("GET", self._keys.epoch),
                 ("GET", self._keys.rev),
                 ("ZCOUNT", self._keys.bans, f"({now_ms}", "+inf"),
                 ("XREVRANGE", self._keys.history, "+", "-", "COUNT", 1),
+                ("GET", self._keys.heartbeat),
             ]
         )
         changed = int(last[0][0].partition(b"-")[0]) if last else 0
@@ -107,20 +109,20 @@ class Operator:
             "rev": number(rev),
             "bans": bans,
             "unchanged_ms": max(now_ms - changed, 0),
+            "heartbeat_ms": max(now_ms - number((heartbeat or b"").rpartition(b" ")[2], now_ms), 0),
         }
 
-    def _unreadable(self, nodes: list[Node]) -> list[str]:
+    def _unreadable(self) -> list[str]:
         """What stands in keys of ours and pinban did not write: it has no effect, and is named here."""
         odd = [
             (self._keys.allow, unreadable_entries(self._store), "HDEL"),
             (self._keys.bans, self._odd_bans(), "ZREM"),
         ]
-        found = [
+        return [
             f"{key} holds {name[:64]!r}, which is no network and has no effect; {remove} it"
             for key, names, remove in odd
             for name in names[:_ODD]
         ]
-        return found + [f"{self._keys.node(n.name)} does not say what it is; DEL it" for n in nodes if not n.kind]
 
     def _odd_bans(self) -> list[str]:
         """Members of the ledger's bans that are no network, looked for at both ends of the set."""

@@ -9,9 +9,13 @@ from typing import Any
 from receiver.probes import LogPath, faults, never_answered
 from shared.clock_steps import STEP_MS
 from shared.durations import Milliseconds
-from shared.nodes import Node
+from shared.nodes import ALIVE_MS, Node
+from shared.store import Keys
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+#: Most odd things of one node that are named.
+_MOST_ODD = 3
 
 #: Enforcers report every second: a change younger than this may not be in their reports yet, ms.
 SETTLED_MS = 3_000
@@ -19,9 +23,10 @@ SETTLED_MS = 3_000
 
 def problems(ledger: Mapping[str, Any], nodes: list[Node], paths: Sequence[LogPath] = ()) -> list[str]:
     """What is wrong now, worst first."""
-    found = [f"{n.name} has been silent for {Milliseconds(n.silent_ms)}" for n in nodes if not n.alive]
+    found = [f"{n.name} has been silent for {Milliseconds(n.silent_ms)}" for n in nodes if not n.alive and not n.odd]
     alive = [n for n in nodes if n.alive]
-    if not any(n.kind == "receiver" for n in alive):
+    # Only a receiver can send heartbeats. Whoever has an enforcer's account may call himself a receiver.
+    if not any(n.kind == "receiver" for n in alive) or ledger.get("heartbeat_ms", 0) > ALIVE_MS:
         found.append("no receiver is alive: nobody counts failures")
     if not any(n.kind == "enforcer" for n in alive):
         found.append("no enforcer is alive: nobody enforces new bans")
@@ -31,6 +36,16 @@ def problems(ledger: Mapping[str, Any], nodes: list[Node], paths: Sequence[LogPa
         elif node.kind == "enforcer" and _behind(node, ledger):
             found.append(f"{node.name} is at revision {node.number('applied_rev', -1)}, the ledger at {ledger['rev']}")
     return found + [fault.text for fault in faults(paths, nodes)]
+
+
+def nonsense(nodes: list[Node], keys: Keys) -> list[str]:
+    """The nodes whose hashes hold what pinban did not write."""
+    return [
+        f"{n.name}: {keys.node(n.name)} is not as pinban writes it ({'; '.join(n.odd[:_MOST_ODD])}). Was its host "
+        f"broken into? Then ACL SETUSER enforcer-{n.name} off. Else DEL {keys.node(n.name)}"
+        for n in nodes
+        if n.odd
+    ]
 
 
 def doubts(doubted: Mapping[str, int], judged: Mapping[str, Mapping[str, int]], nodes: Iterable[Node]) -> list[str]:

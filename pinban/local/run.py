@@ -17,6 +17,7 @@ from pinban.local.embedded import EmbeddedStore
 from pinban.local.processes import start, stop
 from shared import logs
 from shared.errors import PinbanError
+from shared.printable import printable
 from shared.settings import Settings, load
 
 #: Bits in CapEff, proc(5): the rights that changing the firewall needs.
@@ -48,7 +49,8 @@ def run_all(config: str | None) -> int:
         for name, patience_s in (("pinban-enforcer", 10.0), ("pinban-receiver", 20.0)):
             daemons[name] = start([_program(name), *arguments], environment)
             stack.callback(stop, daemons[name], patience_s)
-        print(greeting(settings, config, environment, write_nginx_lines(settings, directory)), flush=True)
+        told = greeting(settings, config, environment, write_nginx_lines(settings, directory))
+        print(printable(told, breaks=True), flush=True)
         return _watch(daemons, signals)
 
 

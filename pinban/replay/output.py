@@ -13,8 +13,8 @@ from rich.text import Text
 
 from pinban.replay.count import GUESSES_PER_JOIN, Limits, Outcome, Replay, Tried, likely_innocent
 from pinban.replay.lines import Tally
-from pinban.tables import printable
 from shared.durations import Milliseconds
+from shared.printable import printable
 
 _EXPLAINED = (
     "likely innocent: joined too, from an hour before the first wrong PIN that led to a ban until a day after the ban, "

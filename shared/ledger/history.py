@@ -65,7 +65,7 @@ _SENTENCES: dict[str, Callable[[Row], str]] = {
     "simulated": _banned,
     "unban": lambda row: f"unbanned {row['network']}{_because(row)}",
     "hot": lambda row: (
-        f"room {row['room']} is under attack: {row['failures']} wrong PINs from {row['addresses']} addresses"
+        f"room {row['room']} is under attack: {row['failures']} wrong PINs from {row['addresses']} networks"
     ),
     "doubt": lambda row: (
         f"doubts {row['sender']}: more than {row['most']} bans in a minute by its lines; "

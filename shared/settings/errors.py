@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from shared.errors import SettingsError
+from shared.printable import printable
 
 #: The most characters of a wrong value that an error shows.
 _SHOWN = 200
@@ -16,7 +17,7 @@ _TABLE = "the README has the table of all settings"
 
 def settings_error(text: str) -> SettingsError:
     """An error with this text, on one line even if keys, values or paths in it hold line breaks."""
-    return SettingsError("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+    return SettingsError(printable(text))
 
 
 def meant(unknown: str, known: Iterable[str], prefix: str = "", otherwise: str = _TABLE) -> str:

@@ -213,14 +213,18 @@ class Rooms(Struct, frozen=True, kw_only=True):
     ] = 15
     addresses: Annotated[
         int,
-        Meta(ge=1, le=100_000, description="a number of addresses, from 1 to 100000, that these PINs must come from"),
+        Meta(
+            ge=1,
+            le=100_000,
+            description="a number of networks (IPv4 /24, IPv6 /48), from 1 to 100000, that these PINs must come from",
+        ),
     ] = 10
     window: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("10m")
     hot_for: Annotated[Milliseconds, Between("1s", "30d")] = parse_duration("10m")
     hot_maxretry: Annotated[
         int,
         Meta(ge=1, le=1_000, description="a number of wrong PINs, from 1 to 1000, that lead to a ban on a hot room"),
-    ] = 2
+    ] = 3
     most: Annotated[
         int, Meta(ge=1, le=1_000_000, description="a number of rooms, from 1 to 1000000, that are watched at a time")
     ] = 10_000

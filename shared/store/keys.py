@@ -85,21 +85,21 @@ class Keys:
 
     @property
     def rooms(self) -> str:
-        """ZSET alias -> ms of its last wrong PIN: the rooms that are watched."""
+        """ZSET room -> ms until which it is warm: the rooms that are watched, the first to be dropped first."""
         return f"{{{self.prefix}}}:rooms"
 
     @property
     def hot(self) -> str:
-        """ZSET alias -> until, ms: the rooms under attack."""
+        """ZSET room -> until, ms: the rooms under attack."""
         return f"{{{self.prefix}}}:hot"
 
-    def room_failures(self, alias: str) -> str:
+    def room_failures(self, room: str) -> str:
         """ZSET failure id -> ms, TTL: wrong PINs on one room."""
-        return f"{self.prefix}:room:{{{alias}}}:failures"
+        return f"{self.prefix}:room:{{{room}}}:failures"
 
-    def room_addresses(self, alias: str) -> str:
-        """HyperLogLog, TTL: the networks they came from."""
-        return f"{self.prefix}:room:{{{alias}}}:addresses"
+    def room_addresses(self, room: str) -> str:
+        """HyperLogLog, TTL: the networks they came from, each a /24 or a /48."""
+        return f"{self.prefix}:room:{{{room}}}:addresses"
 
     @property
     def rev(self) -> str:

@@ -67,6 +67,22 @@ class Store:
         self._scripts.append(made)
         return made
 
+    def run(self, calls: Sequence[Call]) -> list[Any]:
+        """The replies to calls of scripts, in one round trip. The first error among them is raised; the others are
+        done. A call whose key has another type has a BadDataError in the place of its reply: it must not stop the
+        others.
+        """
+        commands = [("EVALSHA", script.sha, len(keys), *keys, *arguments) for script, keys, arguments in calls]
+        replies = self.each(commands)
+        if any(isinstance(reply, ForgottenError) for reply in replies):
+            for script in {script for script, _, _ in calls}:
+                script.load()
+            replies = self.each(commands)
+        for reply in replies:
+            if isinstance(reply, StoreError) and not isinstance(reply, BadDataError):
+                raise reply
+        return replies
+
     def prepare(self) -> None:
         """Connect, and load all scripts made so far into Redis, so that the first failure need not wait for it."""
         for script in self._scripts:
@@ -110,7 +126,7 @@ class Script:
     def __init__(self, store: Store, text: str) -> None:
         self._store = store
         self._text = text
-        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def load(self) -> None:
         """Load it into Redis."""
@@ -124,19 +140,12 @@ class Script:
         return reply
 
     def many(self, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]) -> list[Any]:
-        """The replies to many calls in one round trip. The first error among them is raised; the others are done.
+        """The replies to many calls in one round trip, as `Store.run` gives them."""
+        return self._store.run([(self, keys, arguments) for keys, arguments in calls])
 
-        A call whose key has another type has a BadDataError in the place of its reply: it must not stop the others.
-        """
-        commands = [("EVALSHA", self._sha, len(keys), *keys, *arguments) for keys, arguments in calls]
-        replies = self._store.each(commands)
-        if any(isinstance(reply, ForgottenError) for reply in replies):
-            self.load()
-            replies = self._store.each(commands)
-        for reply in replies:
-            if isinstance(reply, StoreError) and not isinstance(reply, BadDataError):
-                raise reply
-        return replies
+
+#: A script, its keys, its arguments.
+Call = tuple[Script, Sequence[str], Sequence[Word]]
 
 
 class Subscription:

@@ -61,6 +61,11 @@ class Counting:
         self.settings = settings
         self.rooms = rooms
 
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        """What the counter tells its maintenance."""
+        return self.counter._troubles
+
     def take(self, some: list[Failure]) -> None:
         """Have these counted; returns when they are."""
         self.put(some)

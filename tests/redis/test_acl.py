@@ -131,8 +131,8 @@ def test_both_daemons_and_every_command_do_all_they_do_and_nothing_is_refused(
     host.fail("203.0.113.8", 5)
     host.await_ban("203.0.113.8")
 
-    for last in (20, 21, 22):  # the room becomes hot
-        host.fail(f"203.0.113.{last}", 2, alias="meet.alice")
+    for network in (113, 114, 115):  # the room becomes hot
+        host.fail(f"203.0.{network}.20", 2, alias="meet.alice")
     wait_until(lambda: client.zcard(KEYS.hot) == 1, "the room is hot")
     host.send(failure("203.0.113.23", "then", "meet.bob"))
     wait_until(lambda: client.get("pinban:count:{203.0.113.23}:pin") == b"1", "a failure")

@@ -203,7 +203,7 @@ def test_the_first_ban_needs_no_script_to_be_loaded(settings: Settings, spool: S
     client.script_flush()
     slot = spool.slots[0]
     with counting(settings, spool) as counter:
-        hashes = [script._sha for script in counter._store._scripts]
+        hashes = [script.sha for script in counter._store._scripts]
         wait_until(lambda: all(client.script_exists(*hashes)), "the scripts are loaded")
         client.config_resetstat()
         take_in(slot, failures(0, 5))

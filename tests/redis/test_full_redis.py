@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from click.testing import CliRunner, Result
@@ -15,14 +18,18 @@ from receiver.failures import Failure
 from receiver.store.counters import Counters
 from shared.addresses import Network
 from shared.ledger.changes import Ledger, NewBan
-from shared.settings.schema import Settings
+from shared.settings.schema import Redis, Settings
 from shared.store.memory import losses, read_memory
 from shared.store.store import Store
 from tests.lab.kernel import members
 from tests.lab.one_host import OneHost, public_folder
 from tests.lab.process import wait_until
+from tests.lab.redis_server import RedisServer
 from tests.redis.conftest import KEYS
 from tests.redis.conftest import members as entries
+from tests.redis.counting import counting, failures, with_rooms
+
+A, B = Network("203.0.113.7"), Network("203.0.113.8")
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +136,64 @@ def test_with_volatile_ttl_a_flood_of_addresses_costs_counters_and_no_ban(
     finally:
         client.config_set("maxmemory", 0)
         client.config_set("maxmemory-policy", "noeviction")
+
+
+def test_joins_are_forgiven_in_a_full_redis_and_keep_no_guesser_from_being_banned(
+    settings: Settings, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    with counting(with_rooms(settings, forgive_on_join=2)) as site:
+        try:
+            client.config_set("maxmemory", "1mb")
+            site.take(failures(A, 2))
+            site.put([joined(), joined(), *failures(B, 700)])
+            wait_until(lambda: client.zscore(KEYS.bans, B) is not None, "the guesser is banned")
+            site.settle()
+        finally:
+            client.config_set("maxmemory", 0)
+    assert client.get(KEYS.count(A, "pin")) is None
+    assert not any(record.levelname == "ERROR" for record in caplog.records)
+
+
+def test_a_join_that_an_old_acl_forbids_to_forgive_is_told_and_stops_nothing(
+    settings: Settings, client: redis.Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = "no wrong PIN is taken back for a right one"
+    (tmp_path / "password").write_text("secret")
+    allow = partial(Store(client).call, "ACL SETUSER", "reader")
+    limited = Redis(url=settings.redis.url, username="reader", password_file=str(tmp_path / "password"))
+    try:
+        patterns = ("~pinban:count:*", "~pinban:window:*", "~pinban:room:*", "~{pinban}:*")
+        allow("reset", "on", ">secret", "allcommands", "allchannels", *patterns)
+        forgiving = with_rooms(msgspec.structs.replace(settings, redis=limited), forgive_on_join=2)
+        with counting(forgiving) as site:
+            site.take([joined(), joined(), *failures(B, 5)])
+            site.take([joined(), *failures(A, 2)])
+            assert told in site.troubles["forgiving"]
+            assert caplog.text.count(told) == 1, "once while it lasts"
+            assert client.zscore(KEYS.bans, B) is not None
+            allow("allkeys")
+            site.take([joined()])
+            assert site.troubles["forgiving"] == ""
+            assert client.get(KEYS.count(A, "pin")) is None
+            assert "right PINs take wrong ones back again" in caplog.text
+    finally:
+        client.acl_deluser("reader")
+
+
+def test_a_join_waits_while_redis_is_away(settings: Settings, server: RedisServer, client: redis.Redis) -> None:
+    """Then nothing can be counted either, so it need not be given up."""
+    with counting(with_rooms(settings, forgive_on_join=2)) as site:
+        site.take(failures(A, 2))
+        server.freeze()
+        site.put([joined()])
+        wait_until(lambda: site.troubles["counting"] != "", "it is tried")
+        server.thaw()
+        site.settle()
+    assert client.get(KEYS.count(A, "pin")) is None
+
+
+def joined() -> Failure:
+    return dataclasses.replace(failures(A, 1)[0], joined=True)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_history_tells_who_and_why_the_newest_last(run: Run, ledger: Ledger) -> 
     shown = run("history").output
     assert "banned 203.0.113.7 for 5m, rule pin; room meet.alice, by rx1" in shown
     assert "unbanned 203.0.113.7 (they called), by root@noc" in shown
-    assert "room meet.bob is under attack: 20 wrong PINs from 12 addresses, by rx2" in shown
+    assert "room meet.bob is under attack: 20 wrong PINs from 12 networks, by rx2" in shown
     assert shown.index("banned 203") < shown.index("unbanned 203") < shown.index("meet.bob is")
     rows = as_json(run("history", "--json", "-n", "1"))
     assert [row["event"] for row in rows] == ["hot"]

@@ -128,15 +128,17 @@ def test_a_node_that_writes_nonsense_hides_no_other_and_is_named(
     shown = run("status")
     assert shown.exit_code == 1
     assert "Traceback" not in shown.output
-    if "kind" not in nonsense:
-        assert "{pinban}:node:rp1 does not say what it is; DEL it" in shown.output
+    assert "! rp1: {pinban}:node:rp1 is not as pinban writes it" in shown.output
+    assert "Else DEL {pinban}:node:rp1" in shown.output
 
 
 def test_a_node_of_another_type_hides_no_other(settings: Settings, client: redis.Redis) -> None:
     NodeWriter(Store(client), "rx1", "one").write({"kind": "receiver"})
     client.set(KEYS.node("rp1"), "x")
     client.sadd(KEYS.nodes, "rp1")
-    assert [node["name"] for node in Operator(settings).status()["nodes"]] == ["rx1"]
+    status = Operator(settings).status()
+    assert [(node["name"], node["alive"]) for node in status["nodes"]] == [("rp1", False), ("rx1", True)]
+    assert "it is no hash" in status["problems"][0]
 
 
 @pytest.mark.parametrize("lost", ["deleted", "of another type"])
@@ -234,7 +236,7 @@ def test_a_node_without_a_kind_is_shown_and_commands_no_terminal(
     client.sadd(KEYS.nodes, "rp1")
     shown = run("status")
     assert isinstance(shown.exception, SystemExit)
-    assert "_[2Jx_y" in shown.output
+    assert r"\x1b[2Jx\x0ay" in shown.output
     assert re.search(r"^rx1 +receiver", shown.output, re.MULTILINE)
 
 

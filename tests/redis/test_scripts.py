@@ -84,4 +84,4 @@ def test_a_store_prepares_all_scripts_made_of_it(client: redis.Redis) -> None:
     made = [store.script("receiver.store", name) for name in ("count", "reset", "forgive")]
     client.script_flush()
     store.prepare()
-    assert client.script_exists(*(script._sha for script in made)) == [True, True, True]
+    assert client.script_exists(*(script.sha for script in made)) == [True, True, True]

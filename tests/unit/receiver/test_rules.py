@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinban.cli import main
-from receiver.failures import Counted, Failure, pack, unpack
+from receiver.failures import Counted, Failure, pack, room_of, unpack
 from receiver.lines.rulebook import Rulebook
-from receiver.store.rooms import room_name
 from receiver.verdict import bantime_ms, broken_rule
 from shared.addresses import Network
 from shared.durations import Milliseconds
@@ -313,6 +312,7 @@ def evidence(*aliases: str) -> tuple[str, ...]:
         (("hot", "cool", "cool", "cool"), None),
         (("cool", "cool", "cool", "cool"), None),
         (("hot", "warm"), None),  # both hot, one each
+        (("hot@example.org", "hot@example.net"), "pin.hot"),  # a node may take all three for one room
         ((), None),
         (("hot", "hot", "hot", "hot", "hot"), "pin"),
     ],
@@ -335,7 +335,22 @@ def test_a_rooms_evidence_and_its_key_are_one_word(alias: str) -> None:
     """Else the room would be hot under one name, and its failures would be listed under another."""
     kept = unpack(pack(Failure(A, "pin", "i", "rp1", alias, 0)))
     assert kept.evidence.split(" ") == ["rp1", kept.alias]
-    assert room_name(kept.alias) == kept.alias
+    assert room_of(kept.alias) == kept.alias
+
+
+@pytest.mark.parametrize(
+    ("alias", "room"),
+    [
+        ("meet", "meet"),
+        ("meet@example.org", "meet"),
+        ("meet@a@b", "meet"),
+        ("@meet", "@meet"),
+        ("", ""),
+        ("a{b", "a_b"),
+    ],
+)
+def test_a_domain_names_no_other_room(alias: str, room: str) -> None:
+    assert room_of(alias) == room
 
 
 def test_the_long_window_has_a_limit_of_its_own() -> None:

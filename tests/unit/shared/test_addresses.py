@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.addresses import Network, NetworkSet, counted_network, is_ipv6, parse_network, too_wide, wider
+from shared.addresses import Network, NetworkSet, block_of, counted_network, is_ipv6, parse_network, too_wide, wider
 from shared.errors import AddressError
 
 v4_numbers = st.integers(0, 2**32 - 1)
@@ -222,3 +222,31 @@ def test_the_network_around_a_network_is_the_one_that_ipaddress_knows(
 )
 def test_the_network_around_a_network_is_written_as_every_network_is(network: str, length: int, around: str) -> None:
     assert wider(Network(network), length) == around == parse_network(around)
+
+
+@pytest.mark.parametrize(
+    ("network", "block"),
+    [
+        ("203.0.113.7", "203.0.113.0/24"),
+        ("203.0.113.128/25", "203.0.113.0/24"),
+        ("203.0.113.0/24", "203.0.113.0/24"),
+        ("203.0.0.0/16", "203.0.0.0/16"),
+        ("2001:db8:1:2::/64", "2001:db8:1::/48"),
+        ("2001:db8:1:2:3::4", "2001:db8:1::/48"),
+        ("2001:db8:1::/48", "2001:db8:1::/48"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("::/64", "::/48"),
+    ],
+)
+def test_addresses_of_one_owner_lie_in_one_block(network: str, block: str) -> None:
+    assert block_of(Network(network)) == block
+
+
+@given(crowded)
+def test_a_block_is_the_network_around_and_written_as_any_other(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network,
+) -> None:
+    prefix = min(network.prefixlen, 24 if network.version == 4 else 48)
+    block = block_of(parse_network(str(network)))
+    assert block == parse_network(str(network.supernet(new_prefix=prefix)))
+    assert block_of(block) == block
