@@ -11,7 +11,8 @@ from rich.text import Text
 
 from pinban.calibrate.answers import Reader
 from pinban.calibrate.judge import LISTS, Judgement, Meaning
-from pinban.tables import printable, table_of
+from pinban.tables import table_of
+from shared.printable import printable
 
 #: Sizes in the table at most, the most frequent ones; JSON has all.
 _MOST_ROWS = 40
