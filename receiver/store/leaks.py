@@ -94,7 +94,7 @@ class Leaks:
     def standing(self) -> list[Leak]:
         """The leaks of the last minute, of bans that stand; the longest after its ban first."""
         now_ms = self._store.now_ms()
-        reply = self._store.call("ZRANGE", self._keys.leaks, now_ms - _TOLD_MS, "+inf", "BYSCORE", "WITHSCORES")
+        reply = self._store.call("ZRANGE", self._keys.leaks, now_ms - _TOLD_MS, now_ms, "BYSCORE", "WITHSCORES")
         seen = [(*text_of(member).partition(" ")[::2], seen_ms) for member, seen_ms in scored(reply)]
         bans = self._store.each(
             [

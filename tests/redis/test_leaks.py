@@ -196,14 +196,18 @@ def test_a_ban_that_is_over_is_none(watch: Watch, ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000, 4_000], ids=["forward", "back", "a little"])
-def test_a_clock_that_was_set_makes_none(watch: Watch, ledger: Ledger, step_ms: int) -> None:
-    """The guesses were under way when the address was banned."""
+def test_a_clock_that_was_set_makes_none(
+    watch: Watch, settings: Settings, client: redis.Redis, ledger: Ledger, step_ms: int
+) -> None:
+    """The guesses were under way when the address was banned; two receivers hear of them."""
+    other = Watch(Leaks(Store(client), settings), client)
+    other.sees(B)
     ban(ledger)
-    watch.behind_ms += step_ms * SCALE
+    watch.behind_ms = other.behind_ms = step_ms * SCALE
     watch.pass_ms(step_ms)  # for Redis
-    for _ in range(3):
-        assert watch.sees() == 0
-        watch.pass_ms(2_100)
+    for each in (watch, other, watch, other):
+        assert each.sees() == 0
+        watch.pass_ms(3_100)
     assert watch.leaks.standing() == []
     watch.client.delete(KEYS.bans)
     watch.pass_ms(10_000)
