@@ -1,7 +1,7 @@
 -- Note which networks get through although they are banned: a request of theirs began too long after the ban, and
 -- another one did some time before.
---   KEYS     leaks, suspects: ZSETs "sender network" -> ms when the last such request began; bans; then the ban of each
---            network that is asked about
+--   KEYS     leaks: ZSET "sender network" -> ms when it was seen last; suspects: the same -> ms when the last such
+--            request began; bans; then the ban of each network that is asked about
 --   ARGV     what the clock should say, ms; by how much it may differ, ms; no ban is judged that was made before
 --            this time, ms; the time from a ban to a leak, from one such request to the next, and to forgetting it, ms;
 --            the most to remember; then for each network: the sender, the network, ms since its last request began
@@ -21,8 +21,8 @@ for i = 4, #KEYS do
     local last = tonumber(redis.call('ZSCORE', KEYS[2], pair) or -1)
     local again = last > since and began >= last + apart
     if again then
-      redis.call('ZADD', KEYS[1], began, pair)
-      for _, word in ipairs({sender, network, began - since}) do found[#found + 1] = word end
+      redis.call('ZADD', KEYS[1], now, pair)
+      for _, word in ipairs({sender, network, now - since}) do found[#found + 1] = word end
     end
     if again or last < since and redis.call('ZCARD', KEYS[2]) < tonumber(most) then redis.call('ZADD', KEYS[2], began, pair) end
   end

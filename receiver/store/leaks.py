@@ -37,6 +37,9 @@ _MOST = 100
 #: Redis' clock that is by more than this not where it should be was set, ms.
 _STEP_MS = 1_000
 
+#: From the answer to a call that took longer than this, ms, no clock is learnt.
+_SLOW_MS = 500
+
 #: The likely causes, each of which docs/operating.md explains.
 _WHY = (
     "our rules do not drop its packets there. Is a load balancer in front (then the packets have its address), is the "
@@ -57,7 +60,7 @@ class Leak:
 
     sender: str  #: who sent the lines: an RP's address, or "local"
     network: Network  #: as it is banned
-    after_ms: int  #: from the ban to the beginning of its last request
+    after_ms: int  #: from the ban until it was seen last
 
 
 class Leaks:
@@ -91,8 +94,8 @@ class Leaks:
     def standing(self) -> list[Leak]:
         """The leaks of the last minute, of bans that stand; the longest after its ban first."""
         now_ms = self._store.now_ms()
-        reply = self._store.call("ZRANGE", self._keys.leaks, now_ms - _TOLD_MS, "+inf", "BYSCORE", "WITHSCORES")
-        seen = [(*text_of(member).partition(" ")[::2], began_ms) for member, began_ms in scored(reply)]
+        reply = self._store.call("ZRANGE", self._keys.leaks, now_ms - _TOLD_MS, now_ms, "BYSCORE", "WITHSCORES")
+        seen = [(*text_of(member).partition(" ")[::2], seen_ms) for member, seen_ms in scored(reply)]
         bans = self._store.each(
             [
                 command
@@ -104,11 +107,11 @@ class Leaks:
             ]
         )
         found = []
-        for (sender, network, began_ms), until, since in zip(seen, bans[::2], bans[1::2], strict=True):
+        for (sender, network, seen_ms), until, since in zip(seen, bans[::2], bans[1::2], strict=True):
             if until is None or since is None or isinstance(until, StoreError) or isinstance(since, StoreError):
                 continue
-            if float(until) > now_ms and 0 < (since_ms := number(since)) < began_ms:
-                found.append(Leak(sender, Network(network), began_ms - since_ms))
+            if float(until) > now_ms and 0 < (since_ms := number(since)) < seen_ms:
+                found.append(Leak(sender, Network(network), seen_ms - since_ms))
         return sorted(found, key=lambda leak: -leak.after_ms)
 
     def _ask(self, ages: dict[tuple[str, Network], int], now_ms: int) -> list[Leak]:
@@ -118,10 +121,12 @@ class Leaks:
         for (sender, network), age_ms in ages.items():
             keys.append(self._keys.ban(network))
             arguments += [sender, network, age_ms]
+        asked = time.monotonic()
         redis_ms, *words = self._leak(keys, arguments)
-        if self._ahead_ms is not None and abs(redis_ms - clock_ms) > _STEP_MS:
-            self._judged_after_ms = redis_ms
-        self._ahead_ms = redis_ms - now_ms
+        if (time.monotonic() - asked) * 1_000 < _SLOW_MS:
+            if self._ahead_ms is not None and abs(redis_ms - clock_ms) > _STEP_MS:
+                self._judged_after_ms = redis_ms
+            self._ahead_ms = redis_ms - now_ms
         return [
             Leak(text_of(sender), Network(text_of(network)), int(after_ms))
             for sender, network, after_ms in zip(words[::3], words[1::3], words[2::3], strict=True)

@@ -148,7 +148,7 @@ class Keys:
 
     @property
     def leaks(self) -> str:
-        """ZSET "sender network" -> ms, TTL: banned networks that get through, and when their last request began."""
+        """ZSET "sender network" -> ms, TTL: banned networks that get through, and when that was seen last."""
         return f"{{{self.prefix}}}:leaks"
 
     @property
