@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 
 from shared.addresses import Network
 
@@ -21,6 +22,9 @@ MOST = 200_000
 
 #: Most prefix lengths for which the clients are kept a second time, and how long such a copy is used, ms.
 _MOST_COPIES, _COPY_MS = 4, 60_000
+
+#: ::ffff:0:0/96, RFC 4291 section 2.5.5.2
+_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Answer(StrEnum):
@@ -75,9 +79,7 @@ class Peers:
 
     def _seen_ms(self, network: Network, now_ms: int) -> int:
         """When an address of the network was last seen; long ago when never."""
-        asked = ipaddress.ip_network(network)
-        client = client_of(asked.network_address.packed)
-        shift = 8 * len(client) - asked.prefixlen
+        client, shift = _bits_of(network)
         if shift <= 0:
             return self._last.get(client, -KEPT_MS)
         return self._copy(len(client), shift, now_ms).get(int.from_bytes(client) >> shift, -KEPT_MS)
@@ -94,12 +96,16 @@ class Peers:
         return copy
 
 
+@lru_cache(maxsize=10_000)
+def _bits_of(network: Network) -> tuple[bytes, int]:
+    """A network as a client, and how many of its bits are left out; a question is looked at more than once."""
+    asked = ipaddress.ip_network(network)
+    client = client_of(asked.network_address.packed)
+    return client, 8 * len(client) - asked.prefixlen
+
+
 def client_of(packed: bytes) -> bytes:
     """The bytes by which a client is kept: four of IPv4, also when it is IPv4-mapped, or the first eight of IPv6."""
     if len(packed) == 4:
         return packed
     return packed[12:16] if packed[:12] == _MAPPED else packed[:8]
-
-
-#: ::ffff:0:0/96, RFC 4291 section 2.5.5.2
-_MAPPED = bytes(10) + b"\xff\xff"

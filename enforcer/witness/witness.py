@@ -1,7 +1,8 @@
 """The thread that watches which clients have connections, and tells receivers that ask. It judges nobody.
 
 A short connection must not look like none, so it listens all of the time: that costs 9 µs for each connection that is
-closed (bench/results/witness.txt). Forged log lines are told from real ones by this (docs/adr/0020-a-witness-in-the-kernel.md).
+closed (bench/results/witness.txt). Forged log lines are told from real ones by this (ADR 20,
+docs/adr/0020-a-witness-in-the-kernel.md).
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def _show_allowed(rows: list[dict[str, Any]], as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def trust(config: str | None, sender: str, as_json: bool) -> None:
-    """End the doubt about a SENDER: its lines ban again without a witness.
+    """End the doubt about the lines of a SENDER.
 
     SENDER is an RP's address, or local for the receiver's own host. A sender is doubted when its lines ban more
     networks in a minute than receiver.doubt_above.

@@ -25,7 +25,17 @@ from shared.store.store import Store
 from tests.lab.datagrams import Sender, failure
 from tests.lab.lab import Lab
 from tests.lab.process import wait_until
-from tests.lab.views import any_drops, await_witnesses, counted, dropped_everywhere, ledger, node, number, operate
+from tests.lab.views import (
+    any_drops,
+    await_witnesses,
+    counted,
+    dropped_everywhere,
+    ledger,
+    node,
+    number,
+    operate,
+    patient,
+)
 
 KEYS = Keys()
 
@@ -45,7 +55,7 @@ def lab() -> Iterator[Lab]:
         "receiver": {"doubt_above": LIMIT, "doubt_for": "1m"},
         "ignoreip": ["127.0.0.0/8", "192.0.2.0/24"],
     }
-    with Lab(rps=2, settings=settings) as lab:
+    with patient(Lab(rps=2, settings=settings)) as lab:
         await_witnesses(lab)
         yield lab
 
