@@ -80,7 +80,7 @@ class Operator:
             "doubted": doubted,
             "judged": judged,
             "leaks": [{"sender": leak.sender, "network": leak.network, "after_ms": leak.after_ms} for leak in leaks],
-            "problems": nonsense(nodes, self._keys)
+            "problems": nonsense(nodes, self._keys.node)
             + doubts(doubted, judged, nodes)
             + losses(read_memory(self._store))
             + problems(ledger, nodes, paths)

@@ -29,13 +29,14 @@ FILES = tuple(str(module.__file__) for module in (receiver.spool.receive_buffer,
 
 SETTINGS = msgspec.structs.replace(Settings(), ignoreself=False)
 
-#: A wrong PIN, an alias that nobody knows, and a prompt.
+#: A wrong PIN, refused credentials, and a prompt.
 LINE = (
     b'{"v":1,"id":"%s","ip":"203.0.113.7","m":"POST","k":"conference","a":"meet","s":"403","us":"403","l":"45","p":"1"}'
 )
 
 
-SCAN, PROMPT = LINE.replace(b"403", b"404"), LINE.replace(b'"p":"1"', b'"p":"0"').replace(b"45", b"73")
+LOGIN = LINE.replace(b"conference", b"registration").replace(b'"p":"1"', b'"c":"1"')
+PROMPT = LINE.replace(b'"p":"1"', b'"p":"0"').replace(b"45", b"73")
 
 
 @pytest.fixture
@@ -370,7 +371,7 @@ def test_wherever_a_worker_is_killed_every_datagram_is_taken_in_once(slot: Slot,
         work()  # what the worker did not come to
 
     for sent in count():
-        send(inlet, PROMPT % b"%d" % sent, LINE % b"%d" % sent, SCAN % b"%d" % sent, b"garbage")
+        send(inlet, PROMPT % b"%d" % sent, LINE % b"%d" % sent, LOGIN % b"%d" % sent, b"garbage")
         killed = killed_at(sent, FILES, work)
         assert Child(inherit).end() == 0
         for importance in Importance:
