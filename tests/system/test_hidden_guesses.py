@@ -81,7 +81,10 @@ SERVERS = {
         location /api/ { if ($pinban_cross_site) { return 403; } proxy_pass http://node; }""",
 }
 
-PORTS = {name: 8100 + number for number, name in enumerate(SERVERS)}
+#: A server that logs as the appliance does: without what follows `state=` and its like.
+APPLIANCE = "the appliance"
+
+PORTS = {APPLIANCE: 8099} | {name: 8100 + number for number, name in enumerate(SERVERS)}
 
 #: How a client may write PATH.
 SPELLINGS = (
@@ -150,6 +153,17 @@ http {{
     proxy_set_header X-Request-ID $request_id;
     upstream node {{ server {node}; }}
     upstream inner {{ server 127.0.0.1:82; }}
+    map $request $filtered {{
+        "~^(?<before>.*(?:code|state|token|pin|data)=)[^& ]*(?<after>.*)$" "$before[FILTERED]$after";
+        default $request;
+    }}
+    log_format pexapp '$remote_addr - $remote_user [$time_local]  "$filtered" $status $body_bytes_sent '
+        '"$http_referer" "$http_user_agent" "$upstream_addr" "$upstream_status" "$upstream_response_time"';
+    server {{
+        listen 8099;
+        access_log syslog:server=127.0.0.1:5514,nohostname,tag=pexapp pexapp;
+        location / {{ proxy_pass http://node; }}
+    }}
     server {{ listen 80; }}
     server {{
         listen 82;
@@ -310,3 +324,13 @@ def test_no_line_is_longer_than_a_packet_takes(site: Site, server: str) -> None:
         f"/{LONG[0]}",
     )
     assert max(map(len, site.ask(server, targets, ("pin", "9999")).raw)) < LONGEST
+
+
+def test_a_path_that_the_appliance_cuts_off_its_log_hides_no_guess(site: Site) -> None:
+    ways = [way + PATH for way in ("/state=/..", "/x/code=y/../..", "/a&pin=b/..", "/token=%2F..")]
+    guessed = site.ask(APPLIANCE, ways, ("pin", "9999"))
+    assert list(guessed.verdicts.values()) == ["wrong"] * len(ways)
+    assert [(reading.rule, reading.line.took_ms >= 0) for reading in guessed.readings] == [("pin", True)] * len(ways)
+    assert all(b"[FILTERED]" in raw and b"request_token" not in raw for raw in guessed.raw)
+    asked = site.ask(APPLIANCE, [*ways, "/webapp3/?state=x", "/state=x"])
+    assert {reading.rule for reading in asked.readings} == {None}
