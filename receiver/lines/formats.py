@@ -91,7 +91,8 @@ _PINS: dict[str, Pin] = {"0": "0", "n": "n", "1": "1"}
 
 _FLAGS = {"0": False, "1": True}
 
-_STATUSES = {str(status): status for status in range(100, 1_000)}
+#: nginx writes 009 for HTTP/0.9, and 000 for a stream that was reset before it was read.
+_STATUSES = {f"{status:03}": status for status in range(1_000)}
 
 _decode_v1 = msgspec.json.Decoder(_V1).decode
 
