@@ -23,7 +23,8 @@ LONGEST, LONGEST_S = 65_507, 0.05
 
 V1 = (
     b'<190>Nov 22 14:12:18 pinban: {"v":1,"id":"6458bd4b05aa64d6b30c0528319813b1","t":"1795356738.348",'
-    b'"ip":"203.0.113.7","m":"POST","k":"conference","a":"meet.alice","s":"403","us":"403","l":"45","p":"1"}'
+    b'"ip":"203.0.113.7","m":"POST","k":"conference","a":"meet.alice","s":"403","us":"403","l":"45","p":"1",'
+    b'"c":"0","x":"0","e":"0","d":"0.005","u":""}'
 )
 PEXAPP = (
     b'<190>Nov 22 14:12:18 rp1 nginx: 203.0.113.7 - - [22/Nov/2026:14:12:18 +0000]  "POST /api/client/v2/conferences/'

@@ -38,7 +38,7 @@ RULES = {
 }
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """What a log line says."""
 
     meaning: Class
@@ -62,7 +62,8 @@ class Classifier:
         self._prompt_bytes = frozenset(settings.prompt_bytes)
         self._otherwise_bytes = frozenset(settings.refused_otherwise_bytes)
         self._otherwise_above = settings.refused_otherwise_above
-        self._known_bytes = self._wrong_pin_bytes | self._prompt_bytes | self._otherwise_bytes
+        # None: not told. 0: nginx read nothing of a body that an error page replaces, or of one that did not come.
+        self._known_bytes = self._wrong_pin_bytes | self._prompt_bytes | self._otherwise_bytes | {None, 0}
         self._prefixes = ipv6_prefix, ipv4_prefix
 
     def classify(self, datagram: bytes) -> Line:
@@ -80,15 +81,10 @@ class Classifier:
             return _MALFORMED
         alias = fields.alias.strip().lower()[:LONGEST_ALIAS] if fields.alias is not None else None
         meaning = self._meaning(fields)
-        return Line(
-            meaning,
-            network,
-            alias,
-            fields.id,
-            fields.took_ms,
-            self._unknown_size(fields) if meaning is Class.WRONG_PIN else None,
-            counted=_is_counted(meaning, fields),
-        )
+        unknown = None
+        if fields.length not in self._known_bytes and meaning is Class.WRONG_PIN and fields.kind == "conference":
+            unknown = fields.length
+        return Line(meaning, network, alias, fields.id, fields.took_ms, unknown, None, _is_counted(fields))
 
     def _meaning(self, request: lines.Fields) -> Class:
         if not request.post or request.kind is None or not request.asked:
@@ -128,13 +124,9 @@ class Classifier:
             return False
         return request.length > self._otherwise_above or (request.plain and request.length in self._otherwise_bytes)
 
-    def _unknown_size(self, request: lines.Fields) -> int | None:
-        unknown = request.status == 403 and request.kind == "conference" and request.length not in self._known_bytes
-        return request.length or None if unknown else None  # nginx read nothing of a body that an error page replaces
 
-
-def _is_counted(meaning: Class, request: lines.Fields) -> bool:
-    """Nobody is counted for what a web page may have made his browser do."""
-    if meaning is Class.REGISTRATION:
+def _is_counted(request: lines.Fields) -> bool:
+    """Nobody is counted for what a page of another site may have made his browser do."""
+    if request.kind == "registration":
         return request.credentials is True
-    return not (meaning is Class.UNKNOWN_ALIAS and request.cross_site)
+    return not (request.cross_site and request.status == 404)

@@ -45,7 +45,7 @@ Kind = Literal["conference", "registration", "probe", "unclear"]
 Pin = Literal["0", "n", "1"]
 
 
-class Fields(msgspec.Struct, frozen=True):
+class Fields(msgspec.Struct, frozen=True, gc=False):
     """What a line says of one request, whatever its format."""
 
     address: str  #: as nginx wrote it, not yet an address
@@ -63,7 +63,7 @@ class Fields(msgspec.Struct, frozen=True):
     took_ms: int = -1  #: from the request's first byte until the line; -1: the line does not say
 
 
-class _V1(msgspec.Struct):
+class _V1(msgspec.Struct, gc=False):
     """The JSON that nginx/pinban.conf writes; the names are a contract. Older snippets lack those from `c` on."""
 
     v: int
@@ -84,11 +84,19 @@ class _V1(msgspec.Struct):
     n: str = ""
 
 
-_KINDS: dict[str, Kind] = {"conference": "conference", "registration": "registration", "probe": "probe"}
+_KINDS: dict[str, Kind] = {
+    "conference": "conference",
+    "registration": "registration",
+    "probe": "probe",
+    "unclear": "unclear",
+}
 
 _PINS: dict[str, Pin] = {"0": "0", "n": "n", "1": "1"}
 
 _FLAGS = {"0": False, "1": True}
+
+#: nginx writes 009 for HTTP/0.9, and 000 for a stream that was reset before it was read.
+_STATUSES = {f"{status:03}": status for status in range(1_000)}
 
 _decode_v1 = msgspec.json.Decoder(_V1).decode
 
@@ -109,15 +117,15 @@ def deciding(statuses: str, lengths: str = "") -> tuple[int | None, int | None, 
     A refusal decides wherever it stands: what comes after it is an error page, or another node that was asked the
     same. Without one the last element does.
     """
-    if "," not in statuses and ":" not in statuses:
-        return _number(statuses), _number(lengths), True
+    if (alone := _STATUSES.get(statuses)) is not None:
+        return alone, _number(lengths), True
     last = at = len(_SEPARATOR.findall(statuses))
     for refusal in _REFUSALS:
         if found := refusal.search(statuses):
             at = len(_SEPARATOR.findall(statuses, 0, found.start()))
             break
     sizes = _SEPARATOR.split(lengths)
-    return _number(_SEPARATOR.split(statuses)[at]), _number(sizes[at]) if at < len(sizes) else None, at == last
+    return _STATUSES.get(_SEPARATOR.split(statuses)[at]), _number(sizes[at]) if at < len(sizes) else None, at == last
 
 
 def _json(line: bytes) -> Fields | None:
@@ -134,12 +142,12 @@ def _json(line: bytes) -> Fields | None:
     if v1.v != 1:
         return None
     answered, length, last = deciding(v1.us, v1.l)
-    own = _number(v1.s)
+    own = _STATUSES.get(v1.s)
     status = own if answered is None else answered
     if status is None:
         return None
     kind, alias = _KINDS.get(v1.k), v1.a if encoding == "utf-8" else _bytes(v1.a, encoding).decode("utf-8", "replace")
-    if v1.k == "unclear":
+    if kind == "unclear":
         kind, alias = _cleared(_bytes(v1.u, encoding))
     return Fields(
         v1.ip,
@@ -147,7 +155,7 @@ def _json(line: bytes) -> Fields | None:
         kind,
         alias,
         status,
-        _was_asked(v1.us, answered, own, v1.n),
+        answered == own or _was_asked(v1.us, answered, own, v1.n),
         length,
         _PINS.get(v1.p),
         v1.id,
@@ -192,11 +200,13 @@ def _text(parts: list[bytes]) -> Fields | None:
     numbers = _NUMBERS.fullmatch(parts[2])
     if head is None or numbers is None or parts[-1].strip():
         return None
-    upstream, seconds = (parts[9].decode("latin-1"), parts[11].decode("latin-1")) if len(parts) == _PEXAPP else ("", "")
-    answered, _, last = deciding(upstream)
-    status = answered if answered is not None else _number(numbers[1].decode())
-    if status is None:
-        return None
+    status, last, was_asked, took_ms = int(numbers[1]), True, True, -1
+    if len(parts) == _PEXAPP:
+        upstream, seconds = parts[9].decode("latin-1"), parts[11].decode("latin-1")
+        answered, _, last = deciding(upstream)
+        status = status if answered is None else answered
+        was_asked = upstream != "-" or seconds != "-"
+        took_ms = _ms(seconds)
     method, asked = _request(_ESCAPED.sub(lambda m: bytes((int(m[1], 16),)), parts[1]))
     target = target_of(asked)
     kind: Kind | None = target.kind if target else None
@@ -208,10 +218,10 @@ def _text(parts: list[bytes]) -> Fields | None:
         kind,
         target.alias if target else None,
         status,
-        upstream != "-" or seconds != "-",
+        was_asked,
         _number(numbers[2].decode()) if last else None,
         None,
-        took_ms=sum(map(_ms, _SEPARATOR.split(seconds))) if "," in seconds or ":" in seconds else _ms(seconds),
+        took_ms=took_ms,
     )
 
 
@@ -228,10 +238,12 @@ def _request(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _ms(seconds: str) -> int:
-    """nginx's seconds with three decimals, in ms; -1 for anything else."""
-    digits = seconds.replace(".", "", 1)
-    known = seconds[-4:-3] == "." and digits.isascii() and digits.isdigit() and len(digits) <= 15
-    return int(digits) if known else -1
+    """nginx's seconds with three decimals, in ms; those of a list together; -1 for anything else."""
+    digits = seconds[:-4] + seconds[-3:]
+    if seconds[-4:-3] == "." and digits.isdecimal() and len(digits) <= 15:
+        return int(digits)
+    each = [_ms(one) for one in _SEPARATOR.split(seconds)] if "," in seconds or ":" in seconds else []
+    return sum(ms for ms in each if ms > 0) if any(ms >= 0 for ms in each) else -1
 
 
 def _number(text: str) -> int | None:

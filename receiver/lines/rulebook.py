@@ -12,7 +12,7 @@ from shared.errors import AddressError, SettingsError
 from shared.settings import BUILT_IN, Settings
 
 
-class Reading(msgspec.Struct, frozen=True):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What a line means, and which rule counts it."""
 
     line: Line
@@ -54,12 +54,12 @@ class Rulebook:
     def read(self, datagram: bytes) -> Reading:
         """The meaning of a syslog message or a line of a file, and the rule that counts it. Raises nothing."""
         line = self._classifier.classify(datagram)
-        if line.meaning is Class.PROBE:
-            return Reading(line, None)
         rule = self._built_in.get(line.meaning) if line.counted else None
-        if rule is not None and not self._is_ignored(rule, datagram):
+        if rule is not None and not (self._ignore and self._is_ignored(rule, datagram)):
             return Reading(line, rule)
-        return self._by_own_rules(datagram, line) if self._own else Reading(line, None)
+        if not self._own or line.meaning is Class.PROBE:
+            return Reading(line, None)
+        return self._by_own_rules(datagram, line)
 
     def _is_ignored(self, rule: str, datagram: bytes) -> bool:
         patterns = self._ignore.get(rule)

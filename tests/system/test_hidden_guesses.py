@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from h2.connection import H2Connection
+from h2.events import PingAckReceived
 
 from receiver.lines import Class, Line, Reading, Rulebook
 from shared.settings import Settings
@@ -81,7 +83,12 @@ SERVERS = {
         location /api/ { if ($pinban_cross_site) { return 403; } proxy_pass http://node; }""",
 }
 
-PORTS = {name: 8100 + number for number, name in enumerate(SERVERS)}
+#: A server that logs as the appliance does: without what follows `state=` and its like.
+APPLIANCE = "the appliance"
+
+HTTP2 = "HTTP/2"
+
+PORTS = {APPLIANCE: 8099, HTTP2: 8098} | {name: 8100 + number for number, name in enumerate(SERVERS)}
 
 #: How a client may write PATH.
 SPELLINGS = (
@@ -150,6 +157,21 @@ http {{
     proxy_set_header X-Request-ID $request_id;
     upstream node {{ server {node}; }}
     upstream inner {{ server 127.0.0.1:82; }}
+    map $request $filtered {{
+        "~^(?<before>.*(?:code|state|token|pin|data)=)[^& ]*(?<after>.*)$" "$before[FILTERED]$after";
+        default $request;
+    }}
+    log_format pexapp '$remote_addr - $remote_user [$time_local]  "$filtered" $status $body_bytes_sent '
+        '"$http_referer" "$http_user_agent" "$upstream_addr" "$upstream_status" "$upstream_response_time"';
+    server {{
+        listen 8099;
+        access_log syslog:server=127.0.0.1:5514,nohostname,tag=pexapp pexapp;
+        location / {{ proxy_pass http://node; }}
+    }}
+    server {{
+        listen 8098 http2;
+        location / {{ proxy_pass http://node; proxy_ignore_client_abort on; }}
+    }}
     server {{ listen 80; }}
     server {{
         listen 82;
@@ -228,6 +250,26 @@ class Site:
             record = json.loads(line)
             found.setdefault(record["id"], record["outcome"])
         return found
+
+    def reset(self, streams: int) -> Asked:
+        """Begin so many guesses by HTTP/2 and reset each before its body is there."""
+        self.namespace.call(partial(_begin_and_reset, streams))
+        return self.ask("as advised", [])
+
+
+def _begin_and_reset(streams: int) -> None:
+    with socket.create_connection((HERE, PORTS[HTTP2]), 5) as connection:
+        client = H2Connection()
+        client.initiate_connection()
+        for _ in range(streams):
+            stream = client.get_next_available_stream_id()
+            head = {":method": "POST", ":scheme": "http", ":authority": "rp", ":path": PATH, "pin": "9999"}
+            client.send_headers(stream, head.items(), end_stream=False)
+            client.reset_stream(stream)
+        client.ping(b"all read")
+        connection.sendall(client.data_to_send())
+        while not any(isinstance(event, PingAckReceived) for event in client.receive_data(connection.recv(65_536))):
+            pass
 
 
 def _accepts(port: int) -> bool:
@@ -310,3 +352,21 @@ def test_no_line_is_longer_than_a_packet_takes(site: Site, server: str) -> None:
         f"/{LONG[0]}",
     )
     assert max(map(len, site.ask(server, targets, ("pin", "9999")).raw)) < LONGEST
+
+
+def test_streams_that_are_reset_before_a_node_is_asked_are_no_guesses(site: Site) -> None:
+    asked = site.reset(20)
+    assert not asked.verdicts, "no node was asked"
+    assert len(asked.raw) == 20
+    assert all(b'"s":"499","us":""' in raw and b'"p":"1"' in raw for raw in asked.raw)
+    assert {reading.rule for reading in asked.readings} == {None}
+
+
+def test_a_path_that_the_appliance_cuts_off_its_log_hides_no_guess(site: Site) -> None:
+    ways = [way + PATH for way in ("/state=/..", "/x/code=y/../..", "/a&pin=b/..", "/token=%2F..")]
+    guessed = site.ask(APPLIANCE, ways, ("pin", "9999"))
+    assert list(guessed.verdicts.values()) == ["wrong"] * len(ways)
+    assert [(reading.rule, reading.line.took_ms >= 0) for reading in guessed.readings] == [("pin", True)] * len(ways)
+    assert all(b"[FILTERED]" in raw and b"request_token" not in raw for raw in guessed.raw)
+    asked = site.ask(APPLIANCE, [*ways, "/webapp3/?state=x", "/state=x"])
+    assert {reading.rule for reading in asked.readings} == {None}

@@ -21,6 +21,8 @@ TIME = b" [22/Nov/2026:14:12:18 +0000]  "
 TAIL = b' 403 56 "-" "-" "" "403" "4.0"'
 REQUEST = b'"POST /api/client/v2/conferences/%s/request_token HTTP/1.1"'
 
+V1 = b'{"v":1,"ip":"203.0.113.7","m":"POST","s":"403","p":"1",'
+
 #: What a client or a forger may repeat, by name; each makes a line of about so many bytes.
 HOSTILE: dict[str, Callable[[int], bytes]] = {
     "nothing but spaces": lambda n: b" " * n,
@@ -43,6 +45,13 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "conferences": lambda n: HEAD + b"-" + TIME + REQUEST % (b"/api/client/v2/conferences" * (n // 26)) + TAIL,
     "spaces in the request": lambda n: HEAD + b"-" + TIME + REQUEST % (b" " * n) + TAIL,
     "upstreams": lambda n: HEAD + b"-" + TIME + REQUEST % b"a" + b' 403 5 "-" "-" "" "%s" "4"' % (b"502, " * (n // 5)),
+    "seconds": lambda n: (
+        HEAD + b"-" + TIME + REQUEST % b"a" + b' 403 5 "-" "-" "" "403" "%s"' % (b"0.001, " * (n // 7))
+    ),
+    "filtered paths": lambda n: HEAD + b"-" + TIME + b'"POST ' + b"/state=[FILTERED]" * (n // 17) + b'"' + TAIL,
+    "redirects": lambda n: V1 + b'"k":"conference","us":"' + b"200 : " * (n // 6) + b'404"}',
+    "an odd path": lambda n: V1 + b'"k":"unclear","u":"' + b"/api/client/v2/conferences" * (n // 26) + b'/x"}',
+    "backslashes": lambda n: V1 + b'"k":"unclear","u":"/api/client/v2/conferences' + b"\\\\" * (n // 2) + b'"}',
     "an object in an object": lambda n: b'{"a":' * (n // 5),
     "arrays": lambda n: b'{"v":1,"x":' + b"[" * n,
     "a long alias": lambda n: (
