@@ -239,11 +239,15 @@ def _request(line: bytes) -> tuple[bytes, bytes]:
 
 def _ms(seconds: str) -> int:
     """nginx's seconds with three decimals, in ms; those of a list together; -1 for anything else."""
-    digits = seconds[:-4] + seconds[-3:]
-    if seconds[-4:-3] == "." and digits.isdecimal() and len(digits) <= 15:
-        return int(digits)
-    each = [_ms(one) for one in _SEPARATOR.split(seconds)] if "," in seconds or ":" in seconds else []
+    if "," not in seconds and ":" not in seconds:
+        return _ms_alone(seconds)
+    each = [_ms_alone(one) for one in _SEPARATOR.split(seconds)]
     return sum(ms for ms in each if ms > 0) if any(ms >= 0 for ms in each) else -1
+
+
+def _ms_alone(seconds: str) -> int:
+    digits = seconds[:-4] + seconds[-3:]
+    return int(digits) if seconds[-4:-3] == "." and digits.isdecimal() and len(digits) <= 15 else -1
 
 
 def _number(text: str) -> int | None:
