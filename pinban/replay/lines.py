@@ -26,7 +26,7 @@ from shared.settings import BUILT_IN, Rule, Settings, parse_ignored
 _OTHER = re.compile(
     rb'([0-9A-Fa-f.:]{2,45}) - [^"\[\]]* \[([^"\[\]]{1,64})\] {1,2}'
     rb'"(?:(?!POST )[^"\\]*|'
-    rb'POST (?![^"]*(?:(?i:request_token)|\[FILTERED\]))[^"\\%]*(?:%(?:[0-389A-Fa-f]|40)[^"\\%]*)*)" '
+    rb'POST (?![^"]*(?:(?i:request_token|%0a)|\[FILTERED\]))[^"\\%]*(?:%(?:[0-389A-Fa-f]|40)[^"\\%]*)*)" '
     rb"[0-9]{3} (?:[0-9]{1,15}|-) "
     rb'"[^"]*" "[^"]*"(?: "[^"]*" "[^"]*" "[^"]*")?[ \r\n]*'
 )

@@ -22,6 +22,7 @@ _KEY = re.compile(rb"([0-9a-f]{32}) ([0-9]+) (.*)", re.DOTALL)
 _NUMBERS = re.compile(rb'"s":"([0-9]{3})","us":"([^"]*)","l":"([^"]*)"')
 
 _UNTOLD = re.compile(rb'"k":"unclear",.*"u":""', re.DOTALL)
+_UNTOLD_END = re.compile(rb'"k":"unclear",.*"u":"[^"]*%0a', re.DOTALL | re.IGNORECASE)
 
 #: The quotes within a text line are nginx's own: what a client writes has others.
 _TEXT_NUMBERS = re.compile(rb'[^"]*"([^"]*)" ([0-9]{3}) ([0-9]+) "[^"]*" "[^"]*" "[^"]*" "([^"]*)" "[^"]*"')
@@ -145,9 +146,10 @@ class Comparison:
         raw, reading = self._lines.get(each.id, (b"", _NO_READING))
         untold = bool(_UNTOLD.search(raw))
         status, upstream, length = found.groups() if (found := _NUMBERS.search(raw)) else (b"", b"", b"")
-        said = Said(status.decode(), upstream.decode(), length.decode(), untold)
+        cut = bool(_UNTOLD_END.search(raw))
+        said = Said(status.decode(), upstream.decode(), length.decode(), untold, cut)
         expected = by_pinban(record, said, each.front, joins=self._joins)
-        named = bool(raw) and not untold and not (record and record.goes_back_over(each.front))
+        named = bool(raw) and not untold and not cut and not (record and record.goes_back_over(each.front))
         if why := self._wrong(reading, expected, record, each, named=named, text=False):
             self._differ(f"pinban, {each.front.name}: {why}", each.marker, record, raw)
 

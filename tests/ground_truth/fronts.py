@@ -91,6 +91,8 @@ PROXIED_PAGE = Front(
     f" location @page {{ proxy_pass http://127.0.0.1:{PAGES}; }}",
     own_pages=True,
 )
+#: Both: the path is changed before the node is asked and again when it refuses.
+REWRITTEN_PAGE = Front("rewritten-page", 120, ERROR_PAGE.server, REWRITE_BREAK.location, rewritten=True, own_pages=True)
 
 BALANCED = Front(
     "balanced", 114, f"{_WAIT} set_real_ip_from {BALANCER}; real_ip_header X-Forwarded-For;", balanced=True
@@ -113,6 +115,7 @@ WAITING = (
     REWRITE_LAST,
     ERROR_PAGE,
     PROXIED_PAGE,
+    REWRITTEN_PAGE,
     BALANCED,
     UNMERGED,
     RETRIED,

@@ -78,6 +78,7 @@ _OTHER = (
     b"/api/client/v2/conferences/../../conferences/x/request_token",
     b"/api/client/v2/conferences/%2e%2e/request_token",
     b"/api/client/v2/conferences/meet.alice/request_token%0a",
+    b"/api/client/v2/conferences/meet.alice/request_token%0a/x",
     b"/api/client/v2/conferences/meet.alice/request_token%20",
     b"/api/client/v2/conferences/meet.alice/request_token%00",
     b"/api/client/v2/conferences/meet.alice/request_token;x",

@@ -15,8 +15,8 @@ Some truths no log line of the format can show. For these the right class is:
   count.
   A rewrite that cuts a target asks the node for something else. Where two slashes stay two, nginx goes back over an
   empty element for each "..", and a node over one that is not empty: the room may get another name.
-- A target that nginx cannot clean and that is too long for a datagram is not sent: a refusal of a PIN counts whatever
-  was asked for, and nothing else does.
+- A target that nginx cannot clean and that is too long for a datagram is not sent, and of one with a line feed nobody
+  knows where a rewrite cut it: a refusal of a PIN counts whatever was asked for, and nothing else does.
 - In the text formats the size of an answer tells a refusal from a prompt. An answer to a client that is gone, or that
   first got "100 Continue", has another size. No text tells whether credentials were sent, which site asked, or whether
   a short answer was compressed.
@@ -111,6 +111,7 @@ class Said:
     upstream: str  #: the servers' statuses, a list
     length: str  #: of their answers, a list
     untold: bool = False  #: the target was too long for the line
+    cut: bool = False  #: there is a line feed in the target, and nginx could not tell what it asks for
 
     @property
     def unread(self) -> bool:
@@ -123,6 +124,19 @@ def by_pinban(record: Record | None, said: Said, front: Front, *, joins: bool) -
     if record is None:
         return _unrecorded(said, front)
     shows_a_pin = record.shows_a_pin(joins=joins)
+    told = _told(record, said, front, shows_a_pin=shows_a_pin)
+    if said.status == HUNG_UP or not (said.untold or said.cut):
+        return told
+    refused = record.status == 403 and record.outcome != "registration"
+    if (refused and shows_a_pin) or told == {"wrong_pin"}:
+        untold = {"wrong_pin"}
+    else:  # a decoy may hide a wrong PIN
+        untold = {"other", "wrong_pin"} if record.outcome == "wrong" else {"other"}
+    return untold if said.untold else told | untold
+
+
+def _told(record: Record, said: Said, front: Front, *, shows_a_pin: bool) -> set[str]:
+    """The same where the line tells what was asked for."""
     led_there = record.asks_below or record.goes_back_over(front) or front.rewritten
     may_be_a_room = record.outcome == "other" and led_there
     if said.status == HUNG_UP and may_be_a_room and shows_a_pin:
@@ -130,9 +144,6 @@ def by_pinban(record: Record | None, said: Said, front: Front, *, joins: bool) -
     if said.status == HUNG_UP:
         guessed = record.outcome not in ("registration", "other") and shows_a_pin
         return {"wrong_pin"} if guessed else {"other"}
-    if said.untold:
-        refused = record.status == 403 and record.outcome != "registration"
-        return {"wrong_pin"} if record.outcome == "wrong" or (refused and shows_a_pin) else {"other"}
     match record.outcome, shows_a_pin:
         case "prompt", True:
             return {"wrong_pin"}

@@ -1,4 +1,4 @@
-"""Who is banned and who is not, in the lab: a busy office behind one address, a guesser, and who is allowed."""
+"""Who is banned and who is allowed, in the lab; tests/system/test_innocents.py has who does nothing wrong."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from functools import partial
 
 import pytest
 
-from tests.lab.clients import PIN, guess, pin_header, token_target
-from tests.lab.http1 import Connection
+from tests.lab.clients import guess
 from tests.lab.lab import Lab
 from tests.lab.process import wait_until
 from tests.lab.views import (
     any_drops,
     await_ban,
-    counted,
     guesses,
     ledger,
     new_source,
@@ -22,41 +20,11 @@ from tests.lab.views import (
     operate,
 )
 
-#: How often an office of people joins.
-JOINS = 200
-
-#: The joins before which somebody mistypes: as many as a limit of five in five minutes bears.
-MISTYPED = {30, 80, 130, 180}
-
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with Lab(rps=2) as lab:
         yield lab
-
-
-def office(proxies: list[str], source: str) -> list[list[int]]:
-    """Each join asks for the prompt, gives the PIN, some first a wrong one; the statuses of each."""
-    statuses = []
-    for turn in range(JOINS):
-        pins = [None, *(["999999"] if turn in MISTYPED else []), PIN]
-        with Connection(proxies[turn % len(proxies)], source=source) as connection:
-            answers = [connection.ask("POST", token_target(), pin_header(pin)) for pin in pins]
-            statuses.append([answer.status if answer else 0 for answer in answers])
-    return statuses
-
-
-def test_two_hundred_joins_from_one_address_are_no_ban_and_five_wrong_pins_are(lab: Lab) -> None:
-    source = new_source(lab, 111)
-    statuses = lab.attacker.namespace.call(partial(office, lab.addresses(), source))
-    assert statuses == [[403, 403, 200] if turn in MISTYPED else [403, 200] for turn in range(JOINS)]
-    wait_until(lambda: number(lab.redis, "rx1", "joined") == JOINS, "the receiver has seen all joins")
-    wait_until(lambda: number(lab.redis, "rx1", "pin_prompt") == JOINS, "and all prompts")  # by two workers
-    assert counted(lab.redis, source) == len(MISTYPED)
-    assert ledger(lab.redis) == set()
-    assert not any_drops(lab, source)
-    guesses(lab, source, range(5), timeout=0.25)
-    await_ban(lab, source)
 
 
 def test_an_allowed_address_is_let_in_at_once_and_never_banned_again(lab: Lab) -> None:
