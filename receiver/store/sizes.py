@@ -87,7 +87,7 @@ def unexplained(counts: Mapping[int, int], settings: Receiver) -> dict[int, int]
 def uncalibrated(counts: Mapping[int, int]) -> str:
     """What an operator should know about these sizes, the most frequent first."""
     often = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-    sizes = ", ".join(f"{size} bytes ({count} times)" for size, count in often)
+    sizes = ", ".join(f"{size} bytes ({count})" for size, count in often)
     return (
         f"refusals with a PIN had sizes that no setting explains, and count as wrong PINs: {sizes}; "
         "run `pinban calibrate ACCESS_LOG`, which tells what each size probably is"

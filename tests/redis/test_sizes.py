@@ -9,12 +9,15 @@ import msgspec
 import pytest
 import redis
 
+from receiver.spool.slots import Spool
 from receiver.store.sizes import _KEPT_MS, _TELL_EVERY_MS, MOST_SIZES, Sizes, read_sizes, uncalibrated, unexplained
 from shared.errors import StoreError
 from shared.ledger.changes import Ledger
 from shared.settings.schema import Settings
 from shared.store.store import Store
+from tests.lab.process import wait_until
 from tests.lab.redis_server import RedisServer
+from tests.parts import parts_of
 from tests.redis.conftest import KEYS, Run, facts
 
 
@@ -41,12 +44,12 @@ def test_one_worker_tells_it_once_a_day(sizes: Sizes, client: redis.Redis, caplo
     noted(sizes, 99)
     noted(Sizes(Store(client)), 61)
     [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "61 bytes (2 times)" in said
+    assert "61 bytes (2)" in said
     assert "pinban calibrate" in said
     assert 0 < int(client.pttl(KEYS.sizes_told)) <= _TELL_EVERY_MS
     client.delete(KEYS.sizes_told)  # a day later
     noted(sizes, 61)
-    assert "61 bytes (4 times), 99 bytes (1 times)" in caplog.records[-1].getMessage()
+    assert "61 bytes (4), 99 bytes (1)" in caplog.records[-1].getMessage()
 
 
 def test_forged_sizes_fill_no_memory(sizes: Sizes, client: redis.Redis) -> None:
@@ -99,3 +102,11 @@ def test_an_operator_sees_a_note_and_no_problem(run: Run, sizes: Sizes, ledger: 
     report = json.loads(run("status", "--json").output)
     assert uncalibrated({61: 1}) in report["notes"]
     assert not any("calibrate" in problem for problem in report["problems"])
+
+
+def test_a_worker_writes_what_its_sorter_noted(settings: Settings, client: redis.Redis) -> None:
+    parts = parts_of(settings, Spool(1))
+    parts.sorter._note_size(61)
+    parts.maintenance.start()
+    wait_until(lambda: read_sizes(Store(client)) == {61: 1}, "it is in Redis")
+    parts.maintenance.stop()

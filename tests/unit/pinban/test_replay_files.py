@@ -106,6 +106,12 @@ def test_no_damage_to_a_line_makes_skipping_it_wrong(line: bytes, data: st.DataO
         assert CLASSIFIER.classify(damaged).meaning is Class.OTHER
 
 
+def test_a_request_of_which_the_appliance_left_something_out_is_not_skipped() -> None:
+    line = '203.0.113.7 - - [22/Nov/2026:14:12:18 +0000]  "{} HTTP/1.1" 403 56 "-" "-" "10.0.0.9:443" "403" "4.016"'
+    assert surely_other(line.format("POST /state=[FILTERED]").encode()) is None
+    assert surely_other(line.format("GET /?state=[FILTERED]").encode()) is not None
+
+
 def test_what_most_lines_of_a_log_are_is_skipped() -> None:
     for request in (
         "GET /webapp/ HTTP/2.0",
