@@ -32,7 +32,7 @@ _GLANCE_S = 0.02
 #: busy host the start of a worker's other threads can keep its reading thread from the interpreter for 20 ms and more.
 _HELP_AFTER_S, _BEGINNERS_S = 0.003, 3.0
 
-#: How long the standby fills a slot before a worker may have it, s: it must not use up all slots for a few datagrams each.
+#: How long the standby fills a slot before a worker may have it, s: a few datagrams each must not use up all slots.
 _HAND_OVER_S = 0.05
 
 #: How long after one standby began the next may, s: one that cannot live must not keep the arbiter busy.
