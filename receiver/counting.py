@@ -238,9 +238,11 @@ class Counter(threading.Thread):
 
 def _first(slots: list[Slot]) -> list[Slot]:
     """Those of the slots that hold the most urgent failures: what is less waits until there are none of these."""
-    urgency = {slot.name: slot.most_urgent() for slot in slots}
-    first = min((importance for importance in urgency.values() if importance is not None), default=None)
-    return [slot for slot in slots if urgency[slot.name] is first]
+    if len(slots) < 2:
+        return slots
+    urgency = [(slot.most_urgent(), slot) for slot in slots]
+    first = min((importance for importance, _ in urgency if importance is not None), default=None)
+    return [slot for importance, slot in urgency if importance is first]
 
 
 def _rooms(failures: list[Failure], network: str) -> str:
