@@ -27,7 +27,7 @@ from shared.settings import LONG, Settings
 from shared.store import Store
 
 #: Failures of each importance counted in one round trip at most. A wrong PIN waits at most for one batch of something
-#: less, so those are small: 64 prompts of as many addresses take about 5 ms.
+#: less, so those are small.
 _BATCH = {Importance.URGENT: 512, Importance.ORDINARY: 128, Importance.LEAST: 64}
 
 #: Wrong PINs to be noted for their rooms that wait at most, while failures wait.
