@@ -30,7 +30,7 @@ from shared.settings import LONG, Settings
 from shared.store import Store
 
 #: Failures of each importance counted in one round trip at most. A wrong PIN waits at most for one batch of something
-#: less, so those are small: 64 prompts of as many addresses take about 5 ms.
+#: less, so those are small.
 _BATCH = {Importance.URGENT: 512, Importance.ORDINARY: 128, Importance.LEAST: 64}
 
 #: Wrong PINs to be noted for their rooms that wait at most, while failures wait.
@@ -328,9 +328,11 @@ class Counter(threading.Thread):
 
 def _first(slots: list[Slot]) -> list[Slot]:
     """Those of the slots that hold the most urgent failures: what is less waits until there are none of these."""
-    urgency = {slot.name: slot.most_urgent() for slot in slots}
-    first = min((importance for importance in urgency.values() if importance is not None), default=None)
-    return [slot for slot in slots if urgency[slot.name] is first]
+    if len(slots) < 2:
+        return slots
+    urgency = [(slot.most_urgent(), slot) for slot in slots]
+    first = min((importance for importance, _ in urgency if importance is not None), default=None)
+    return [slot for importance, slot in urgency if importance is first]
 
 
 def _rooms(failures: list[Failure], network: str) -> str:

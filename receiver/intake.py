@@ -32,7 +32,7 @@ from shared.settings import BUILT_IN, Settings
 _GLANCE_S = 0.2
 
 #: How often to look for slots of workers that are gone, s; sooner when another process has one with work in it.
-_ADOPT_EVERY_S, _ADOPT_SOON_S = 1.0, 0.2
+_ADOPT_EVERY_S, _ADOPT_SOON_S = 1.0, 0.1
 
 #: Batches read from one socket before the next socket has its turn.
 _ROUNDS = 8

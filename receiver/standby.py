@@ -28,6 +28,13 @@ NAME = "pinban-standby"
 #: How soon the standby notices that a worker reads, or that a slot is free, s.
 _GLANCE_S = 0.02
 
+#: How long a datagram may lie there while workers begin to read, s; and for how long they count as beginners, s. On a
+#: busy host the start of a worker's other threads can keep its reading thread from the interpreter for 20 ms and more.
+_HELP_AFTER_S, _BEGINNERS_S = 0.003, 3.0
+
+#: How long the standby fills a slot before a worker may have it, s: a few datagrams each must not use up all slots.
+_HAND_OVER_S = 0.05
+
 #: How long after one standby began the next may, s: one that cannot live must not keep the arbiter busy.
 _START_EVERY_S = 0.5
 
@@ -95,30 +102,44 @@ def _live(arbiter: int, sockets: Sequence[socket], spool: Spool) -> None:
 
 
 def keep_read(sockets: Sequence[socket], spool: Spool) -> None:
-    """Move datagrams into free slots until a worker reads."""
+    """Move datagrams into free slots until a worker reads; then those that it leaves lying, until it is settled."""
     slot: Slot | None = None
+    settled_at = hand_over_at = float("inf")
     with select.epoll() as poll:
         for source in sockets:
             poll.register(source, select.EPOLLIN)
-        while not spool.is_read():
-            poll.poll(_GLANCE_S)
-            for source in sockets:
-                slot = _move(source, slot, spool)
-            if slot is None:
-                time.sleep(_GLANCE_S)  # all slots are full
+        while time.monotonic() < settled_at:
+            waiting = bool(poll.poll(_GLANCE_S))
+            is_read = spool.is_read()
+            now = time.monotonic()
+            settled_at = min(settled_at, now + _BEGINNERS_S) if is_read else float("inf")
+            if is_read and waiting:
+                time.sleep(_HELP_AFTER_S)
+                waiting = bool(poll.poll(0))
+            if waiting:
+                slot = _move(sockets, slot, spool)
+            hand_over_at = min(hand_over_at, now + _HAND_OVER_S) if is_read and slot else float("inf")
+            if slot is not None and now >= hand_over_at:
+                spool.release(slot)
+                slot = None
     if slot is not None:
         spool.release(slot)
 
 
-def _move(source: socket, slot: Slot | None, spool: Spool) -> Slot | None:
-    """Empty a socket into this slot, and into others when it is full; returns the last, None if all are full."""
-    while True:
-        slot = slot or spool.claim_empty()
-        if slot is None or not slot.receive_more(source):
-            return slot
-        if slot.full:
-            spool.release(slot)
-            slot = None
+def _move(sockets: Sequence[socket], slot: Slot | None, spool: Spool) -> Slot | None:
+    """Empty the sockets into this slot, and into others when it is full; returns the one that has place, if any."""
+    for source in sockets:
+        while True:
+            slot = slot or spool.claim_empty()
+            if slot is None:  # all are full
+                time.sleep(_GLANCE_S)
+                return None
+            if not slot.receive_more(source):
+                break
+            if slot.full:
+                spool.release(slot)
+                slot = None
+    return slot
 
 
 def _close_all_but(kept: Collection[int]) -> None:

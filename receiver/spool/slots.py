@@ -74,6 +74,10 @@ class Row:
         """One number as of the last commit."""
         return self._held()[self.names.index(name)]
 
+    def last(self, count: int) -> list[int]:
+        """The last so many numbers as of the last commit."""
+        return self._held()[-count:]
+
     def commit(self, added: Mapping[str, int]) -> None:
         """Add to some of the numbers, all at once."""
         commits = self._words[0]
@@ -221,8 +225,8 @@ class Slot:
 
     def _ends(self) -> list[tuple[int, int]]:
         """Where each queue begins and ends. Heads first: what is taken out meanwhile was in before."""
-        heads, tails = self.outcomes.read(), self.intake.read()
-        return [(heads[head], tails[tail]) for head, tail in zip(_HEADS, _TAILS, strict=True)]
+        heads, tails = self.outcomes.last(len(_HEADS)), self.intake.last(len(_TAILS))
+        return list(zip(heads, tails, strict=True))
 
     def left_over(self) -> bool:
         """Whether there is work in the slot: failures in a queue, or datagrams that are not committed."""

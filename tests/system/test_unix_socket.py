@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.tools import await_said, spoken, state
 from tests.lab.accounts import counted_ids, totals, unbalanced
 from tests.lab.daemons import Receiver
 from tests.lab.datagrams import failure
@@ -98,13 +99,6 @@ def kill_all_workers(receiver: Receiver) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def kill_the_standby_too(receiver: Receiver) -> None:
-    """When it has read something; the next one goes on."""
-    [standby] = receiver.standby()
-    kill_all_workers(receiver)
-    os.kill(standby, signal.SIGKILL)
-
-
 @pytest.mark.row(11)
 @pytest.mark.row(12)
 @pytest.mark.parametrize("deed", [reload, kill_all_workers])
@@ -124,3 +118,26 @@ def test_every_line_arrives_while_workers_change(
     now = totals(lab.redis)
     assert unbalanced(now, len(line.sent)) == ""
     assert now["abandoned"] == 0
+
+
+@pytest.mark.row(11)
+def test_the_standby_is_replaced_when_it_dies_costs_little_and_dies_with_the_arbiter(
+    lab: Lab, receiver: Receiver
+) -> None:
+    workers, since = receiver.workers(), spoken(receiver)
+    [first] = receiver.standby()
+    os.kill(first, signal.SIGKILL)
+    await_said(receiver, "the standby ended; another one starts", since)
+    wait_until(lambda: len(set(receiver.standby()) - {first}) == 1, "it is replaced")
+    [second] = set(receiver.standby()) - {first}
+    assert receiver.workers() == workers
+    assert own_kb(second) < 0.5 * min(map(own_kb, workers))
+    receiver.kill()
+    wait_until(lambda: state(second) in ("", "Z"), "it ends with the arbiter")
+    wait_until(lambda: all(state(pid) in ("", "Z") for pid in workers), "and so do the workers")
+
+
+def own_kb(pid: int) -> int:
+    """Memory that the process shares with no other (proc(5), smaps_rollup)."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_"))
