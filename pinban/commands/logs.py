@@ -78,7 +78,8 @@ def replay(  # a parameter for each option
 ) -> None:
     """Tell whom old logs would have banned, to choose limits.
 
-    FILEs are access logs, plain or gzip; each line counts at the time that is written in it. Needs no Redis.
+    FILEs are access logs, plain or gzip; each line counts at the time that is written in it. Each client is counted by
+    itself: the levels of wider networks are not tried. Needs no Redis.
     """
     from pinban.replay import run_replay  # noqa: PLC0415  slow: most commands do not need it
 

@@ -135,6 +135,30 @@ def test_a_network_is_dropped_with_all_that_is_in_it(
     assert all(echoes(lab.connect(address, 80), COMES_S) for address in outside)
 
 
+@pytest.mark.parametrize(
+    ("narrow", "wide", "client", "neighbour"),
+    [
+        ("198.51.100.7", "198.51.100.0/24", CLIENT4, OTHER4),
+        ("2001:db8:1:2::/64", "2001:db8:1::/48", CLIENT6, OTHER6),
+    ],
+)
+def test_of_two_bans_one_inside_the_other_each_ends_alone(
+    lab: Lab, firewall: Firewall, narrow: str, wide: str, client: str, neighbour: str
+) -> None:
+    both = {counted_network(client), Network(wide)}
+    assert Network(narrow) in both
+    for first, lifted_first in ((narrow, narrow), (narrow, wide), (wide, narrow), (wide, wide)):
+        for network in sorted(both, key=lambda each: each != first):
+            firewall.apply(Plan({network: 300_000}, frozenset()))
+        assert not lab.reaches(client, 80)
+        assert not lab.reaches(neighbour, 80)
+        firewall.apply(Plan({}, frozenset({Network(lifted_first)})))
+        assert not lab.reaches(client, 80), "the other ban stands"
+        assert lab.reaches(neighbour, 80) == (lifted_first == wide)
+        firewall.apply(Plan({}, frozenset(both)))
+        assert lab.reaches(client, 80)
+
+
 def test_the_bans_outlive_the_process_that_made_them(lab: Lab, firewall: Firewall) -> None:
     ban(firewall, CLIENT4)
     firewall.close()

@@ -189,8 +189,8 @@ def ban_by_force(lab: Lab, networks: Iterable[str]) -> None:
 
 
 def flooding(n: int) -> str:
-    """One address after another, every other of a /64 of its own."""
-    return f"2001:db8:{n >> 16:x}:{n & 65535:x}::7" if n % 2 else f"100.{64 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"
+    """One address after another, every other of a /48 of its own."""
+    return f"3fff:{n >> 16:x}:{n & 65535:x}:1::7" if n % 2 else f"100.{64 + (n >> 16)}.{n >> 8 & 255}.{n & 255}"
 
 
 #: Addresses of the flood, one failure each; half of them IPv6.

@@ -27,6 +27,30 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
+def test_twenty_colleagues_with_one_dead_link_are_one_failure_and_ten_dead_links_are_a_ban(lab: Lab) -> None:
+    source = new_source(lab, 113)
+
+    def follow(links: list[str]) -> list[int]:
+        answers = [guess(lab.addresses()[n % 2], None, link, source=source) for n, link in enumerate(links)]
+        return [answer.status if answer else 0 for answer in answers]
+
+    before = number(lab.redis, "rx1", "unknown_alias")
+    assert lab.attacker.namespace.call(lambda: follow(["gone", "Gone"] * 10)) == [404] * 20
+    wait_until(lambda: number(lab.redis, "rx1", "unknown_alias") == before + 20, "the receiver has seen them all")
+    wait_until(lambda: unknown(lab, source) == 1, "one failure is counted")
+    assert lab.attacker.namespace.call(lambda: follow([f"gone{n}" for n in range(8)])) == [404] * 8
+    wait_until(lambda: unknown(lab, source) == 9, "and eight more")
+    assert source not in ledger(lab.redis)
+    lab.attacker.namespace.call(lambda: follow(["gone9"]))
+    await_ban(lab, source)
+
+
+def unknown(lab: Lab, source: str) -> int:
+    """How many unknown aliases an address has tried."""
+    with lab.redis.client() as client:
+        return int(client.get(f"pinban:count:{{{source}}}:scan") or 0)
+
+
 def test_an_allowed_address_is_let_in_at_once_and_never_banned_again(lab: Lab) -> None:
     source = new_source(lab, 112)
     guesses(lab, source, range(5))
