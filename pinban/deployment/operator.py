@@ -75,7 +75,7 @@ class Operator:
                 if any(n.name == r.rp for n in nodes)  # there may be many forged names
             ],
             "doubted": doubted,
-            "problems": nonsense(nodes, self._keys)
+            "problems": nonsense(nodes, self._keys.node)
             + doubts(doubted)
             + losses(read_memory(self._store))
             + problems(ledger, nodes, paths),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from receiver.probes import LogPath, faults, never_answered
 from shared.clock_steps import STEP_MS
 from shared.durations import Milliseconds
 from shared.nodes import ALIVE_MS, Node
-from shared.store import Keys
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
@@ -38,11 +37,11 @@ def problems(ledger: Mapping[str, Any], nodes: list[Node], paths: Sequence[LogPa
     return found + [fault.text for fault in faults(paths, nodes)]
 
 
-def nonsense(nodes: list[Node], keys: Keys) -> list[str]:
-    """The nodes whose hashes hold what pinban did not write."""
+def nonsense(nodes: list[Node], key: Callable[[str], str]) -> list[str]:
+    """The nodes whose hashes hold what pinban did not write; `key` names the hash of a node."""
     return [
-        f"{n.name}: {keys.node(n.name)} is not as pinban writes it ({'; '.join(n.odd[:_MOST_ODD])}). Was its host "
-        f"broken into? Then ACL SETUSER enforcer-{n.name} off. Else DEL {keys.node(n.name)}"
+        f"{n.name}: {key(n.name)} is not as pinban writes it ({'; '.join(n.odd[:_MOST_ODD])}). Was its host "
+        f"broken into? Then ACL SETUSER enforcer-{n.name} off. Else DEL {key(n.name)}"
         for n in nodes
         if n.odd
     ]
