@@ -228,7 +228,7 @@ def test_a_length_of_time_may_be_the_least_and_the_greatest(tmp_path: Path, leas
         ('node = "rp1"', "node: there is no such setting; did you mean receiver.node or enforcer.node?"),
         ("listen = []", "listen: there is no such setting; did you mean receiver.listen?"),
         ("[redis.url]\nhost = 1", "redis.url"),
-        ('"a\\nb" = 1', "a\\nb: there is no such setting"),
+        ('"a\\nb" = 1', "a\\x0ab: there is no such setting"),
         ('[rules."a\\u2028b"]', "rules.a\\u2028b is not a rule's name"),
     ],
 )
