@@ -38,7 +38,7 @@ def problems(ledger: Mapping[str, Any], nodes: list[Node], paths: Sequence[LogPa
 
 
 def nonsense(nodes: list[Node], key: Callable[[str], str]) -> list[str]:
-    """The nodes whose hashes hold what pinban did not write; `key` is where a node of a name writes."""
+    """The nodes whose hashes hold what pinban did not write; `key` names the hash of a node."""
     return [
         f"{n.name}: {key(n.name)} is not as pinban writes it ({'; '.join(n.odd[:_MOST_ODD])}). Was its host "
         f"broken into? Then ACL SETUSER enforcer-{n.name} off. Else DEL {key(n.name)}"

@@ -129,7 +129,7 @@ def test_rooms_are_watched(settings: Settings, client: redis.Redis) -> None:
     ledger = Ledger(Store(client))
     rooms = Rooms(Store(client), settings.rooms, ledger, "rx1")
     limits = settings.rooms
-    crowd = [Network(f"10.0.{n // 200}.{n % 200 + 1}") for n in range(max(limits.failures, limits.addresses) + 1)]
+    crowd = [Network(f"10.{n // 200}.{n % 200}.7") for n in range(max(limits.failures, limits.addresses) + 1)]
     rooms.note([failure(network, alias="meet") for network in crowd], time.monotonic_ns() // 1_000_000)
     rooms.note([failure(A, alias=f"quiet{n}") for n in range(20)], time.monotonic_ns() // 1_000_000)
     assert ledger.hot_rooms() == {"meet"}
