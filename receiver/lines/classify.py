@@ -99,7 +99,7 @@ class Classifier:
             return Class.WRONG_PIN if guessed and request.status == 403 else Class.OTHER
         match request.status:
             case 403:
-                return self._refusal(request)
+                return Class.WRONG_PIN if request.length in self._wrong_pin_bytes else self._refusal(request)
             case 404:
                 return Class.UNKNOWN_ALIAS
             case 200 if request.pin in ("1", None):
@@ -107,9 +107,7 @@ class Classifier:
         return Class.OTHER
 
     def _refusal(self, request: lines.Fields) -> Class:
-        """The meaning of a conference's 403."""
-        if request.length in self._wrong_pin_bytes:
-            return Class.WRONG_PIN
+        """The meaning of a conference's 403 that has not the size of a refused PIN."""
         if request.pin in ("0", "n") or (request.pin is None and request.length in self._prompt_bytes):
             return Class.PIN_PROMPT
         # With a PIN, or without a PIN flag, a 403 counts unless its size says otherwise: as with fail2ban.

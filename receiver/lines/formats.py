@@ -206,7 +206,7 @@ def _text(parts: list[bytes]) -> Fields | None:
         answered, _, last = deciding(upstream)
         status = status if answered is None else answered
         was_asked = upstream != "-" or seconds != "-"
-        took_ms = _ms(seconds)
+        took_ms = _took_ms(seconds)
     method, asked = _request(_ESCAPED.sub(lambda m: bytes((int(m[1], 16),)), parts[1]))
     target = target_of(asked)
     kind: Kind | None = target.kind if target else None
@@ -237,17 +237,19 @@ def _request(line: bytes) -> tuple[bytes, bytes]:
     return method, target.rstrip(b" ") if version.startswith(b"HTTP/") else rest
 
 
-def _ms(seconds: str) -> int:
-    """nginx's seconds with three decimals, in ms; those of a list together; -1 for anything else."""
+def _took_ms(seconds: str) -> int:
+    """Like _ms, and of a list all together."""
     if "," not in seconds and ":" not in seconds:
-        return _ms_alone(seconds)
-    each = [_ms_alone(one) for one in _SEPARATOR.split(seconds)]
-    return sum(ms for ms in each if ms > 0) if any(ms >= 0 for ms in each) else -1
+        return _ms(seconds)
+    each = [_ms(one) for one in _SEPARATOR.split(seconds)]
+    return sum(ms for ms in each if ms > 0) if max(each) >= 0 else -1
 
 
-def _ms_alone(seconds: str) -> int:
-    digits = seconds[:-4] + seconds[-3:]
-    return int(digits) if seconds[-4:-3] == "." and digits.isdecimal() and len(digits) <= 15 else -1
+def _ms(seconds: str) -> int:
+    """nginx's seconds with three decimals, in ms; -1 for anything else."""
+    if seconds[-4:-3] == "." and (digits := seconds[:-4] + seconds[-3:]).isdecimal() and len(digits) <= 15:
+        return int(digits)
+    return -1
 
 
 def _number(text: str) -> int | None:

@@ -187,3 +187,22 @@ def test_a_refusal_decides_wherever_it_stands_in_the_list(
     statuses: str, lengths: str, found: tuple[int | None, int | None, bool]
 ) -> None:
     assert deciding(statuses, lengths) == found
+
+
+@pytest.mark.parametrize(
+    ("told", "took_ms"),
+    [
+        ("4.016", 4_016), ("0.000", 0), ("0.004, 4.016", 4_020), ("4.016 : 0.001", 4_017), ("-, 4.016", 4_016),
+        ("-", -1), ("", -1), ("-, -", -1), ("4.01", -1), ("4", -1), ("-1.000", -1), ("x.000", -1), ("9" * 60_000, -1),
+        (",", -1), ("1.0:00", -1),
+    ],
+)  # fmt: skip
+def test_how_long_a_request_took_is_told(told: str, took_ms: int) -> None:
+    line = (
+        "203.0.113.7 - - [22/Nov/2026:14:12:18 +0000]  "
+        f'"POST /api/client/v2/conferences/meet.alice/request_token HTTP/1.1" 403 56 "-" "-" "" "403" "{told}"'
+    )
+    assert CLASSIFIER.classify(line.encode()).took_ms == took_ms
+    if "," not in told and ":" not in told:  # $request_time is no list
+        v1 = '{"v":1,"ip":"203.0.113.7","m":"POST","k":"conference","s":"403","us":"403","d":"' + told + '"}'
+        assert CLASSIFIER.classify(v1.encode()).took_ms == took_ms
