@@ -20,11 +20,13 @@ from shared.addresses import NetworkSet, counted_network
 from shared.errors import AddressError
 from shared.settings import BUILT_IN, Rule, Settings, parse_ignored
 
-#: A whole combined or pexapp line whose request is not POST, or whose path has no request_token in it. Where a
-#: backslash or a percent sign could stand for a letter of either, the classifier decides; %40 is the @ of aliases.
+#: A whole combined or pexapp line whose request is not POST, or whose path has no request_token in it and was not cut
+#: by the appliance. Where a backslash or a percent sign could stand for a letter of either, the classifier decides; %40
+#: is the @ of aliases.
 _OTHER = re.compile(
     rb'([0-9A-Fa-f.:]{2,45}) - [^"\[\]]* \[([^"\[\]]{1,64})\] {1,2}'
-    rb'"(?:(?!POST )[^"\\]*|POST (?![^"]*(?i:request_token))[^"\\%]*(?:%(?:[0-389A-Fa-f]|40)[^"\\%]*)*)" '
+    rb'"(?:(?!POST )[^"\\]*|POST (?![^"]*(?:(?i:request_token)|\[FILTERED\]))'
+    rb'[^"\\%]*(?:%(?:[0-389A-Fa-f]|40)[^"\\%]*)*)" '
     rb"[0-9]{3} (?:[0-9]{1,15}|-) "
     rb'"[^"]*" "[^"]*"(?: "[^"]*" "[^"]*" "[^"]*")?[ \r\n]*'
 )

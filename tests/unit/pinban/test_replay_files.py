@@ -70,6 +70,7 @@ targets = st.lists(
         [
             "/api/client/v2/conferences/", "meet", "/request_token", "/refresh_token", "request%5Ftoken", "%72", "%40",
             "%2e%2e/", "REQUEST_TOKEN", "?request_token", "//", "\\x5Fa", "%", "%4", "request", "_token", "%5f", " ",
+            "/state=[FILTERED]",
         ]
     ),
     max_size=8,
