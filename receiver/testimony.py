@@ -37,14 +37,16 @@ def believe(
 
     `answers` are by RP. One "seen" is enough, whoever says it: whose account is stolen could send real lines too. An
     "unseen" only counts for a sender if all RPs say it that own, or say that they own, its address: nobody can deny
-    another RP's lines. With `waited` it is decided now.
+    another RP's lines. Of a sender whose address no RP owns, all that are alive must say it: behind NAT it may be any of
+    them, and where no enforcer lives a ban drops nobody. With `waited` it is decided now.
     """
     rps = list(rps)
     if SEEN in answers.values():
         return Belief.REAL
-    owners = [[rp.name for rp in rps if sender in rp.addresses] for sender in doubted]
+    alive = [rp.name for rp in rps if rp.alive]
+    owners = [[rp.name for rp in rps if sender in rp.addresses] or alive for sender in doubted]
     if all(names and all(answers.get(name) == UNSEEN for name in names) for names in owners):
         return Belief.FORGED
-    if waited or all(rp.name in answers for rp in rps if rp.alive):
+    if waited or all(name in answers for name in alive):
         return Belief.UNKNOWN
     return None

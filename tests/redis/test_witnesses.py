@@ -105,7 +105,7 @@ def test_where_no_kernel_can_tell_a_ban_is_made_but_short_and_loud(
             case "dead":
                 describe(client, "rp1", [FORGER], silent_s=60)
             case "nobody owns the address":
-                stack.enter_context(witness(client, "rp2", [HONEST], lambda _: "unseen"))
+                stack.enter_context(witness(client, "rp2", [HONEST], lambda _: "unknown"))
             case _:
                 describe(client, "rp1", [])
         site = stack.enter_context(counting(settings))
@@ -125,6 +125,18 @@ def test_where_no_kernel_can_tell_a_ban_is_made_but_short_and_loud(
         remedies = {"unknown": "rp1: the kernel is shy", "dead": "rp1 is silent", "silent": "was too slow"}
         assert remedies.get(why, "start one there") in problem
     assert {entry["rule"] for entry in history(client) if entry.get("network") == GUESSER} == {"pin.brief"}
+
+
+def test_a_forger_gains_nothing_by_an_address_that_no_rp_owns(settings: Settings, client: redis.Redis) -> None:
+    with ExitStack() as stack:
+        for rp, address in (("rp2", HONEST), ("rp3", "10.0.0.7")):
+            stack.enter_context(witness(client, rp, [address], sees(GUESSER)))
+        site = stack.enter_context(counting(settings))
+        site.take(forged(2 * LIMIT))
+        assert client.zcard(KEYS.bans) == LIMIT
+        site.take(guesses())
+    assert rule(client, GUESSER) == "pin"
+    assert client.zcard(KEYS.simulated) == LIMIT
 
 
 def test_what_became_of_the_bans_is_told_and_forgotten_when_the_sender_is_trusted(

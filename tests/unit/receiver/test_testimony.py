@@ -32,7 +32,13 @@ CASES: dict[str, tuple[Sequence[Rp], Mapping[str, str], Belief | None, Belief]] 
     ),
     "its RP says nonsense": ([RP1], {"rp1": "UNSEEN"}, Belief.UNKNOWN, Belief.UNKNOWN),
     "its enforcer is dead": ([DEAD1, RP2], {"rp2": "unseen"}, Belief.UNKNOWN, Belief.UNKNOWN),
-    "nobody owns the address": ([RP2], {"rp2": "unseen"}, Belief.UNKNOWN, Belief.UNKNOWN),
+    "nobody owns the address, and nobody saw the client": ([RP2], {"rp2": "unseen"}, Belief.FORGED, Belief.FORGED),
+    "nobody owns the address, and not all have answered": (
+        [RP2, rp("rp3")], {"rp2": "unseen"}, None, Belief.UNKNOWN,
+    ),
+    "nobody owns the address, and one cannot tell": (
+        [RP2, rp("rp3")], {"rp2": "unseen", "rp3": "unknown"}, Belief.UNKNOWN, Belief.UNKNOWN,
+    ),
     "nobody owns the address, but somebody saw the client": ([RP2], {"rp2": "seen"}, Belief.REAL, Belief.REAL),
     "there are no enforcers": ([], {}, Belief.UNKNOWN, Belief.UNKNOWN),
     "a liar denies a line of another": ([RP1, LIAR], {"rp2": "unseen", "rp1": "seen"}, Belief.REAL, Belief.REAL),
