@@ -22,8 +22,8 @@ from shared.store import Store, Word, number, scored, text_of
 #: A request that began so long after a ban should not have come through, ms.
 _LATE_MS = 3_000
 
-#: Two such requests began so far apart, ms: longer than an enforcer takes to start.
-_APART_MS = 3_000
+#: Two such requests began so far apart, ms: what had waited in one socket came to us at one time.
+_APART_MS = 1_000
 
 #: How long a request took at most whose line does not say it, ms: nginx's proxy_read_timeout.
 _LONGEST_MS = 60_000
