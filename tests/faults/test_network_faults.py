@@ -210,7 +210,7 @@ def test_a_redis_200_ms_away_is_no_loss_and_what_the_queue_cannot_hold_is_counte
         assert unbalanced(now, sent) == ""
         assert now["queue_dropped"] >= flood - 2 * 16_384 - now["drops"]
         assert now["queue_dropped"] + now["counted"] == now["failures"]
-        assert "because the queue was full" in operate(lab, "status").stdout
+        assert "wrong PINs lost because their queue was full" in operate(lab, "status").stdout
         youngest = [f"203.44-{flood - n}" for n in range(1, 200)]
         found = counted_ids(lab.redis)
         assert sum(found[id_] for id_ in youngest) == len(youngest), "the oldest made room"

@@ -168,9 +168,10 @@ def test_joins_are_bounded_and_end_by_themselves(settings: Settings, client: red
 
 def test_a_hot_room_lowers_no_limit_of_a_wider_network(settings: Settings, client: redis.Redis) -> None:
     with counting(with_rooms(settings, failures=5, addresses=3)) as site:
-        site.take(failing(clients(), 10))
+        for n in range(2, 7):
+            site.take(failing(clients(network=f"2001:db8:{n}"), 1))
         assert "meet" in site.look_at_rooms()
-        site.take(failing(clients(10), 10))
+        site.take(failing(clients(), 20))
     assert WIDE not in banned(client)
 
 
