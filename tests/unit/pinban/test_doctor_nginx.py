@@ -160,6 +160,15 @@ def test_addresses_by_somebody_elses_word_are_noted_once(tmp_path: Path, name: s
     assert states(tmp_path, SAMPLES[name], "a ban drops nobody here") == ["note"]
 
 
+def test_a_line_behind_an_include_is_named_with_its_own_file(tmp_path: Path) -> None:
+    (tmp_path / "api.conf").write_text("proxy_read_timeout 2s;\n")
+    site = "set_real_ip_from 10.0.0.0/8;\n" + added(f"include {tmp_path}/api.conf; proxy_send_timeout 5s;")
+    _, read, send, balancer = (each.text.partition(": ")[0] for each in findings(tmp_path, site))
+    assert read == f"{tmp_path}/api.conf:1"
+    assert send == f"{tmp_path}/nginx.conf:10", "the include stands in a location"
+    assert balancer == f"{tmp_path}/nginx.conf:4", "the snippet stands before it"
+
+
 def test_addresses_by_anybodys_word_are_bad(tmp_path: Path) -> None:
     assert states(tmp_path, SAMPLES["any balancer"], "believes everybody") == ["bad", "bad"]
     assert states(tmp_path, SAMPLES["balancers"], "believes everybody") == []
