@@ -25,7 +25,8 @@ def allow(  # a parameter for each option
 ) -> None:
     """Never count, ban or drop an ADDRESS; or show the list.
 
-    ADDRESS may be a network. Bans of it and of addresses in it end at once. Without ADDRESS the list is shown.
+    ADDRESS may be a network. Bans of it, of addresses in it and of a network around it end at once. Without ADDRESS
+    the list is shown.
     """
     if address is None and (remove or length or note):
         raise click.UsageError("Name the ADDRESS that --remove, --for or --note is about.")
@@ -73,4 +74,4 @@ def trust(config: str | None, sender: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        print_line(f"{result['sender']} {'is trusted again' if result['was_doubted'] else 'was trusted already'}")
+        print_line(f"{result['sender']} {'is trusted again' if result['was_doubted'] else 'was not in doubt'}")

@@ -64,7 +64,7 @@ def _styled(meaning: str) -> Text:
 @click.option("--maxretry", metavar="N,N", help="Limits to try; the default is some around rules.pin.maxretry.")
 @click.option("--findtime", metavar="TIME,TIME", help="Windows to try; the default is some around rules.pin.findtime.")
 @click.option("--bantime", metavar="TIME", help="How long a ban lasts; the default is rules.pin.bantime.")
-@click.option("--plot", metavar="FILE", help="Also draw a chart, as .svg or .png; needs pinban[plot].")
+@click.option("--plot", metavar="FILE", help="Also draw a chart, as .svg or .png; needs matplotlib.")
 @as_json_option
 @click.pass_obj
 def replay(  # a parameter for each option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pinban.deployment import file_of, hashes_of, users
 from pinban.options import as_json_option
 from pinban.tables import print_json, print_line
 from shared.printable import printable
-from shared.settings import DEFAULT_FILE, load, secret_of
+from shared.settings import DEFAULT_FILE, Settings, load, secret_of
 from shared.store import check_redis
 
 _COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
@@ -24,7 +25,7 @@ _COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 def check(config: str | None) -> None:
     """Say whether a daemon would start with these settings.
 
-    It also reads all patterns and password files. Needs no Redis.
+    It also reads all patterns and password files, and names settings that contradict each other. Needs no Redis.
     """
     from receiver.lines import Rulebook  # noqa: PLC0415  slow: loads the engine for failregex
 
@@ -35,6 +36,22 @@ def check(config: str | None) -> None:
     names = [name + (" (simulated)" if rule.simulate else "") for name, rule in settings.rules.items() if rule.enabled]
     found = config or (DEFAULT_FILE if os.path.lexists(DEFAULT_FILE) else f"defaults, as there is no {DEFAULT_FILE}")
     print_line(f"the settings are good ({found}); rules: {', '.join(names) or 'none'}")
+    for note in _contradictions(settings):
+        print_line(f"note: {note}")
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Settings that a daemon starts with, and that are hardly meant so."""
+    receiver, hot, usual = settings.receiver, settings.rooms.hot_maxretry, settings.rules["pin"].maxretry
+    for name, sizes in (
+        ("prompt_bytes", receiver.prompt_bytes),
+        ("refused_otherwise_bytes", receiver.refused_otherwise_bytes),
+    ):
+        if both := sorted({*receiver.wrong_pin_bytes} & {*sizes}):
+            named = ", ".join(map(str, both))
+            yield f"receiver.wrong_pin_bytes and receiver.{name} both have {named}, and it means a wrong PIN"
+    if settings.rooms.failures and hot >= usual:
+        yield f"rooms.hot_maxretry = {hot} is not below rules.pin.maxretry = {usual}: a hot room changes nothing"
 
 
 @click.command()

@@ -57,7 +57,9 @@ def hidden(block: Block, sight: Sight, cross_site: bool) -> Iterator[Finding]:
     yield from _two_pins(block, where, sight)
     yield from _impatient(block, where)
     yield from _second_node(block, sight)
-    if sight is not Sight.FULL:
+    if sight is Sight.FULL:
+        yield from _sizes_hidden(block)
+    else:
         yield from _changed(block, sight)
     if cross_site and not _refuses_cross_site(block):
         yield Finding(
@@ -135,6 +137,24 @@ def _second_node(block: Block, sight: Sight) -> Iterator[Finding]:
             )
 
 
+def _sizes_hidden(block: Block) -> Iterator[Finding]:
+    """Our format tells the refusal, but nginx reads nothing of a body that a page replaces."""
+    for page in _error_pages(block, "403"):
+        yield Finding(
+            "note",
+            "nginx",
+            f"{place_of(page)}: error_page hides the size of the nodes' 403 in {block.name} (proxy_intercept_errors):"
+            " whoever has the right PIN, and is refused by a full room or sent to a login, is counted as one with a"
+            " wrong PIN; take 403 out",
+        )
+
+
+def _error_pages(block: Block, *statuses: str) -> Iterator[Directive]:
+    """The error_page lines that take the place of a node's answer with one of these statuses."""
+    if block.value("proxy_intercept_errors") == "on":
+        yield from (page for page in block.in_force("error_page") if set(statuses) & set(page["args"][:-1]))
+
+
 def _changed(block: Block, sight: Sight) -> Iterator[Finding]:
     """What makes of a request or of an answer something else than client and node said."""
     remedy = (
@@ -149,16 +169,14 @@ def _changed(block: Block, sight: Sight) -> Iterator[Finding]:
             f"{place_of(line)}: rewrite changes the path before {block.name} asks a node: a guess may be logged under a"
             f" path that is no request for a token, and is not counted; {remedy}",
         )
-    if block.value("proxy_intercept_errors") == "on":
-        for page in block.in_force("error_page"):
-            if {"403", "404"} & set(page["args"][:-1]):
-                yield Finding(
-                    "bad",
-                    "nginx",
-                    f"{place_of(page)}: error_page takes the place of the nodes' 403 and 404 in {block.name}"
-                    " (proxy_intercept_errors): the log has the page's status, method or size instead of the refusal's,"
-                    f" so guesses are not counted, or prompts are; {remedy}",
-                )
+    for page in _error_pages(block, "403", "404"):
+        yield Finding(
+            "bad",
+            "nginx",
+            f"{place_of(page)}: error_page takes the place of the nodes' 403 and 404 in {block.name}"
+            " (proxy_intercept_errors): the log has the page's status, method or size instead of the refusal's, so"
+            f" guesses are not counted, or prompts are; {remedy}",
+        )
     for line in block.in_force("merge_slashes"):
         if line["args"] == ["off"]:
             yield Finding(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from pinban.doctor.blocks import Block, Directive, place_of
 from pinban.doctor.finding import Finding
+from shared.addresses import parse_network, too_wide
+from shared.errors import AddressError
 from shared.settings import Enforcer
 
 #: Address and port of a listen directive (ngx_parse_url), or ports (since 1.15.10).
@@ -50,8 +52,16 @@ def listening(servers: Iterable[Block], enforcer: Enforcer) -> Iterator[Finding]
             )
 
 
-def balanced(lines: Iterable[Directive]) -> Iterator[Finding]:
-    """One note when clients' addresses come from somebody else's word."""
+def balanced(lines: Sequence[Directive]) -> Iterator[Finding]:
+    """One note when clients' addresses come from somebody else's word; what is bad when it is anybody's."""
+    for line in lines:
+        if line["directive"] == "set_real_ip_from" and _is_anybody(line["args"]):
+            yield Finding(
+                "bad",
+                "nginx",
+                f"{place_of(line)}: set_real_ip_from {line['args'][0]} believes everybody: each client chooses in a"
+                " header which address is counted and banned; use the addresses of your own load balancers alone",
+            )
     for line in lines:
         if line["directive"] == "set_real_ip_from":
             source, what = "a header", "set_real_ip_from"
@@ -67,6 +77,14 @@ def balanced(lines: Iterable[Directive]) -> Iterator[Finding]:
             " make the balancer keep the client's source address",
         )
         return
+
+
+def _is_anybody(arguments: Sequence[str]) -> bool:
+    """Whether a network is too wide to be that of somebody's load balancers."""
+    try:
+        return bool(arguments) and too_wide(parse_network(arguments[0]))
+    except AddressError:  # a name, or unix:
+        return False
 
 
 def _listeners(server: Block) -> Iterator[Listener]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import crossplane
 
@@ -20,10 +21,11 @@ from shared.settings import Enforcer
 
 def examine(file: Path, enforcer: Enforcer) -> Iterator[Finding]:
     """What is right and wrong in an nginx.conf and in the files that it includes, beside these settings."""
-    parsed = crossplane.parse(str(file), combine=True, catch_errors=True, check_ctx=False, check_args=False)
+    parsed = crossplane.parse(str(file), catch_errors=True, check_ctx=False, check_args=False)
     for error in parsed["errors"]:
         yield Finding("note", "nginx", f"{error['file']}:{error['line'] or 0}: {error['error']}")
-    lines = parsed["config"][0]["parsed"] if parsed["config"] else []
+    files = parsed["config"]
+    lines = _combined(files[0], files) if files else ()
     http = next((line for line in lines if line["directive"] == "http"), None)
     if http is None:
         yield Finding("bad", "nginx", f"{file} has no http block; name the nginx.conf with --nginx")
@@ -39,6 +41,23 @@ def examine(file: Path, enforcer: Enforcer) -> Iterator[Finding]:
         yield from hidden(block, best_sight(block, formats), offers)
     yield from listening(apis(api), enforcer)
     yield from balanced(every)
+
+
+def _combined(file: Directive, files: Sequence[Directive], block: Any = None) -> Iterator[Directive]:
+    """The lines of a file or of a block in it, each with the file that it stands in, and included lines in their place.
+
+    crossplane's own way (combine=True) gives lines behind an include the name of the included file.
+    """
+    for line in file["parsed"] if block is None else block:
+        if "includes" in line:
+            for index in line["includes"]:
+                yield from _combined(files[index], files)
+            continue
+        if "file" not in line:  # else the file is included twice
+            line["file"] = file["file"]
+            if "block" in line:
+                line["block"] = list(_combined(file, files, line["block"]))
+        yield line
 
 
 def _sent(found: Sequence[Block], formats: Mapping[str, Directive], file: Path) -> Iterator[Finding]:

@@ -77,6 +77,7 @@ and in the location that proxies /api/:
 
     proxy_ignore_client_abort on;
     proxy_set_header pin $http_pin;
+    proxy_set_header Accept-Encoding "";
 
 Look at it from another terminal:
 

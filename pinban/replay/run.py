@@ -120,7 +120,7 @@ def _drawing(path: Path) -> Callable[..., None]:
     try:
         from pinban.replay.plot import draw  # noqa: PLC0415  it takes half a second, and few have the extra
     except ImportError as error:
-        raise PinbanError("--plot needs matplotlib; install it with: pip install 'pinban[plot]'") from error
+        raise PinbanError("--plot needs matplotlib; install it with: pip install matplotlib") from error
     return partial(draw, path)
 
 

@@ -35,7 +35,7 @@ def parse_level(text: str) -> Level:
     if level.length >= (128 if level.ipv6 else 32):
         raise ValueError(f"{text!r} is no network with several addresses")
     if too_wide(Network(f"{'::' if level.ipv6 else '0.0.0.0'}/{level.length}")):  # noqa: S104  an address, not bound
-        raise ValueError(f"{text!r} is a network too wide to ban")
+        raise ValueError(f"{text!r} is a network too wide to ban; /19 is the widest of IPv6, /8 of IPv4")
     if not 1 <= level.maxretry <= _MOST:
         raise ValueError(f"{text!r} has no limit from 1 to {_MOST}")
     return level

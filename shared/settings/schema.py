@@ -30,6 +30,8 @@ _Name = Annotated[
     ),
 ]
 
+_Size = Annotated[int, Meta(ge=0)]
+
 _Patterns = Annotated[str, Meta(max_length=65_536, description="fail2ban's regular expressions, one on each line")]
 
 
@@ -94,14 +96,14 @@ class Receiver(Struct, frozen=True, kw_only=True):
     ] = "127.0.0.1:8514"
     workers: Annotated[int, Meta(ge=1, le=16, description="a number of processes from 1 to 16")] = 2
     wrong_pin_bytes: Annotated[
-        tuple[int, ...], Meta(description="a list of body sizes, in bytes, of a 403 that refuses a PIN")
+        tuple[_Size, ...], Meta(description="a list of body sizes, in bytes, of a 403 that refuses a PIN")
     ] = (45, 46, 56, 57)
     prompt_bytes: Annotated[
-        tuple[int, ...],
+        tuple[_Size, ...],
         Meta(description="a list of body sizes, in bytes, of a 403 that asks for a PIN, for lines without PIN flag"),
     ] = (69, 73, 77, 80, 84, 88, 110, 121, 137, 141, 148, 152)
     refused_otherwise_bytes: Annotated[
-        tuple[int, ...],
+        tuple[_Size, ...],
         Meta(
             description="a list of body sizes, in bytes, of a 403 with a PIN that is not about the PIN, for lines that "
             "say that the answer was not compressed"

@@ -213,7 +213,7 @@ def test_standing_bans_stay_and_the_operator_hears_of_it_and_can_end_it(
         assert [row["simulated"] for row in rows].count(True) == LIMIT
         assert "(simulated)" in run("bans").output
         assert "trusted again" in run("trust", FORGER).output
-        assert "trusted already" in run("trust", FORGER).output
+        assert "was not in doubt" in run("trust", FORGER).output
         assert FORGER not in run("status").output
         site.take(by(FORGER, failures(Network("203.0.113.9"), 5)))
     assert client.zcard(KEYS.bans) == LIMIT + 1

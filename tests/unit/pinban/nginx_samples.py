@@ -82,6 +82,8 @@ SAMPLES = {
     "other port": changed("listen 80;", "listen 80; listen 8443;"),
     "other ports": changed("listen 80;", "listen 127.0.0.2:80; listen *:8000-8002;"),
     "local ports": changed("listen 80;", "listen 127.0.0.1:8099; listen [::1]:8099;"),
+    "balancers": "set_real_ip_from 10.0.0.0/8; set_real_ip_from 10.1.0.0/16; set_real_ip_from unix:;\n" + GOOD,
+    "any balancer": "set_real_ip_from 0.0.0.0/0; set_real_ip_from ::/0;\n" + GOOD,
     "proxy protocol": changed("listen 443;", "listen 443 proxy_protocol;"),
     "cross site": changed("if ($pinban_cross_site) { return 403; }", ""),
     "earlier snippet": OLD_FORMAT + GOOD,

@@ -110,6 +110,21 @@ def test_check_needs_no_file(tmp_path: Path) -> None:
     assert shown == f"the settings are good ({config}); rules: prompt (simulated), scan, registration\n"
 
 
+def test_check_names_settings_that_contradict_each_other(tmp_path: Path) -> None:
+    config = tmp_path / "own.toml"
+    text = "receiver.wrong_pin_bytes = [45, 73, 59]\nrooms.hot_maxretry = 5\n"
+    config.write_text(text, encoding="utf-8")
+    result = pinban("-c", str(config), "check")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[1:] == [
+        "note: receiver.wrong_pin_bytes and receiver.prompt_bytes both have 73, and it means a wrong PIN",
+        "note: receiver.wrong_pin_bytes and receiver.refused_otherwise_bytes both have 59, and it means a wrong PIN",
+        "note: rooms.hot_maxretry = 5 is not below rules.pin.maxretry = 5: a hot room changes nothing",
+    ]
+    config.write_text(f"{text}rooms.failures = 0\n", encoding="utf-8")
+    assert "hot" not in pinban("-c", str(config), "check").output
+
+
 #: What takes long to load, each with words that need it.
 HEAVY = {"re2": ["explain", "/dev/null"], "crossplane": ["doctor", "--nginx", "/dev/null"]}
 

@@ -68,6 +68,8 @@ def test_the_shipped_snippet_around_a_good_site_is_good(tmp_path: Path) -> None:
         (SAMPLES["rewrite before"], "rewrite changes", "", "bad", "bad"),
         (SAMPLES["redirect"], "rewrite changes", "", "", ""),
         (ERROR_PAGE, "error_page takes", "", "bad", "bad"),
+        (ERROR_PAGE, "hides the size", "note", "", ""),
+        (added("proxy_intercept_errors on; error_page 404 /gone.html;"), "hides the size", "", "", ""),
         (added("error_page 403 /denied.html;"), "error_page takes", "", "", ""),
         (added("proxy_intercept_errors on; error_page 500 /oops.html;"), "error_page takes", "", "", ""),
         (SLASHES, "merge_slashes off", "", "bad", "note"),
@@ -105,7 +107,7 @@ def test_a_snippet_of_an_earlier_version_must_be_replaced(tmp_path: Path) -> Non
 def test_a_text_format_beside_ours_is_only_noted_and_hides_nothing(tmp_path: Path) -> None:
     both = PEXAPP_FORMAT + LOG + ERROR_PAGE
     assert states(tmp_path, both, "too long for a datagram") == ["note"]
-    assert states(tmp_path, both, "error_page") == []
+    assert states(tmp_path, both, "error_page takes") == []
 
 
 def test_only_what_passes_requests_for_tokens_on_is_looked_at(tmp_path: Path) -> None:
@@ -153,11 +155,23 @@ def test_what_a_ban_does_not_drop_is_bad(
     assert states(tmp_path, site, words, **enforcer) == found
 
 
-@pytest.mark.parametrize(
-    "site", ["set_real_ip_from 10.0.0.0/8; set_real_ip_from 10.1.0.0/16;" + GOOD, SAMPLES["proxy protocol"]]
-)
-def test_addresses_by_somebody_elses_word_are_noted_once(tmp_path: Path, site: str) -> None:
-    assert states(tmp_path, site, "a ban drops nobody here") == ["note"]
+@pytest.mark.parametrize("name", ["balancers", "any balancer", "proxy protocol"])
+def test_addresses_by_somebody_elses_word_are_noted_once(tmp_path: Path, name: str) -> None:
+    assert states(tmp_path, SAMPLES[name], "a ban drops nobody here") == ["note"]
+
+
+def test_a_line_behind_an_include_is_named_with_its_own_file(tmp_path: Path) -> None:
+    (tmp_path / "api.conf").write_text("proxy_read_timeout 2s;\n")
+    site = "set_real_ip_from 10.0.0.0/8;\n" + added(f"include {tmp_path}/api.conf; proxy_send_timeout 5s;")
+    _, read, send, balancer = (each.text.partition(": ")[0] for each in findings(tmp_path, site))
+    assert read == f"{tmp_path}/api.conf:1"
+    assert send == f"{tmp_path}/nginx.conf:10", "the include stands in a location"
+    assert balancer == f"{tmp_path}/nginx.conf:4", "the snippet stands before it"
+
+
+def test_addresses_by_anybodys_word_are_bad(tmp_path: Path) -> None:
+    assert states(tmp_path, SAMPLES["any balancer"], "believes everybody") == ["bad", "bad"]
+    assert states(tmp_path, SAMPLES["balancers"], "believes everybody") == []
 
 
 @pytest.mark.parametrize("log", ["access_log off;", "access_log /var/log/api.log;", "if ($bad) { access_log off; }"])

@@ -178,6 +178,7 @@ def test_the_environment_stands_over_the_file(
         ("receiver.workers = 0", "receiver.workers", "0", "1 to 16"),
         ("receiver.workers = 2.5", "receiver.workers", "2.5", "1 to 16"),
         ('receiver.wrong_pin_bytes = ["45"]', "receiver.wrong_pin_bytes", "'45'", "sizes"),
+        ("receiver.refused_otherwise_bytes = [-5]", "receiver.refused_otherwise_bytes", "[-5]", "sizes"),
         ('enforcer.backend = "pf"', "enforcer.backend", "'pf'", "dry-run"),
         ("enforcer.ports = [0]", "enforcer.ports", "[0]", '"all"'),
         ('enforcer.ports = "http"', "enforcer.ports", "'http'", '"all"'),
@@ -435,7 +436,7 @@ def test_levels_come_from_the_environment_too(tmp_path: Path, text: str) -> None
     [
         ('["ipv5/48=40"]', "'ipv5/48=40' is not a level; write a list of up to 4 wider networks"),
         ('["ipv6/48"]', "is not a level"),
-        ('["ipv6/18=40"]', "is a network too wide to ban"),
+        ('["ipv6/18=40"]', "is a network too wide to ban; /19 is the widest of IPv6"),
         ('["ipv4/7=40"]', "is a network too wide to ban"),
         ('["ipv4/32=40"]', "is no network with several addresses"),
         ('["ipv6/48=0"]', "has no limit from 1 to 1000"),
