@@ -38,8 +38,8 @@ def scattered(n: int) -> str:
 
 
 def together(n: int) -> str:
-    """Each in a /64 of its own, all in one /48."""
-    return f"2001:db8:1:{n:x}::7"
+    """Each in a /56 of its own, all in one /48."""
+    return f"2001:db8:1:{n << 8:x}::7"
 
 
 def wrong(lab: Lab, source: str, pin: int, *, proxy: str = "", alias: str = ALIAS) -> int:
