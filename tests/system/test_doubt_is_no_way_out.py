@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -179,6 +180,11 @@ def test_one_who_only_forges_bans_no_more_than_the_limit_and_one_who_guesses_bes
     assert ban_of(lab, guesser)["rule"] == "pin"
 
 
+def nodes(lab: Lab) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(operate(lab, "status", "--json").stdout)["nodes"]
+    return found
+
+
 @pytest.mark.usefixtures("trusting")
 def test_where_the_kernel_cannot_be_asked_bans_are_short_and_status_says_so(lab: Lab) -> None:
     """The enforcer of that RP is frozen, and soon counts as dead; the other one drops the guesser for a minute."""
@@ -200,6 +206,7 @@ def test_where_the_kernel_cannot_be_asked_bans_are_short_and_status_says_so(lab:
     finally:
         frozen.signal(signal.SIGCONT)
     await_witnesses(lab)
+    wait_until(lambda: all(node["alive"] for node in nodes(lab)), "its node is alive again")
     forge(lab, 0, ["198.19.9.10"])
     wait_until(lambda: "198.19.9.10" in simulated(lab) | ledger(lab.redis), "it is judged")
     assert "198.19.9.10" in simulated(lab)
