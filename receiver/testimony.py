@@ -37,8 +37,8 @@ def believe(
 
     `answers` are by RP. One "seen" is enough, whoever says it: whose account is stolen could send real lines too. An
     "unseen" only counts for a sender if all RPs say it that own, or say that they own, its address: nobody can deny
-    another RP's lines. Of a sender whose address no RP owns, all that are alive must say it: behind NAT it may be any of
-    them, and where no enforcer lives a ban drops nobody. With `waited` it is decided now.
+    another RP's lines. Of a sender whose address no RP owns, all that are alive must say it: behind NAT it may be any
+    of them, and where no enforcer lives a ban drops nobody. With `waited` it is decided now.
     """
     rps = list(rps)
     if SEEN in answers.values():
