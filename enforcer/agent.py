@@ -47,10 +47,12 @@ class Agent:
         exempt: Callable[[Network], str],
         learn: Callable[[AllowList], None] = _no_matter,
         ask: Callable[[Question], None] = _no_matter,
+        cut: Callable[[Network], None] = _no_matter,
     ) -> None:
         """`exempt` tells why a network must never be dropped, or ""; `learn` is told each snapshot's allow-list, `ask`
-        each question on the channel.
+        each question on the channel, and `cut` each network that is dropped from now on.
         """
+        self._cut = cut
         self._learn = learn
         self._ask = ask
         self._firewall = firewall
@@ -200,6 +202,7 @@ class Agent:
         change = Plan({ban.network: ban.ttl_ms for ban in bans}, frozenset(unban.network for unban in unbans))
         self.unfit += self._change(change)
         for ban in bans:
+            self._cut(ban.network)
             self._sparingly.say(
                 logging.INFO, "ban", "drops %s for %s, rule %s", ban.network, Milliseconds(ban.ttl_ms), ban.rule
             )

@@ -87,7 +87,8 @@ def run(settings: Settings, firewall: Firewall, why: str, alive: Path | None = N
     names.start()
     exempt = Exemptions(settings, names)
     witness = Witness(settings)
-    agent = Agent(firewall, exempt, exempt.learn, witness.ask)
+    cut = _no_matter if firewall.name == "dry-run" else witness.cut
+    agent = Agent(firewall, exempt, exempt.learn, witness.ask, cut)
     agent.arm()
     replace_others(settings, firewall)
     watch = NftWatch(firewall, agent.check_wanted.set) if isinstance(firewall, NftablesFirewall) else None
@@ -120,6 +121,10 @@ def run(settings: Settings, firewall: Firewall, why: str, alive: Path | None = N
     firewall.close()
     _log.info("stopped; %s", "protection stays in place" if firewall.name != "dry-run" else "nothing was enforced")
     return 0
+
+
+def _no_matter(_: object) -> None:
+    """Who only simulates ends nobody's connections."""
 
 
 def _await(signals: set[signal.Signals], asked: threading.Event) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from enforcer.witness.peers import client_of
+from shared.addresses import Network, NetworkSet, counted_network
 from shared.errors import FirewallError
 
 #: The socket's receive buffer, bytes: it holds about 6,000 closings.
@@ -27,6 +28,11 @@ _CLOSINGS = (1, 3)
 
 #: Kinds of messages: SOCK_DIAG_BY_FAMILY, NLMSG_ERROR, NLMSG_DONE; flags NLM_F_REQUEST and NLM_F_DUMP.
 _BY_FAMILY, _ERROR, _DONE, _DUMP_REQUEST = 20, 2, 3, 0x301
+
+#: SOCK_DESTROY; flags NLM_F_REQUEST and NLM_F_ACK; struct inet_diag_req_v2 up to the socket's id, and where a message
+#: has that id, which is as long in both.
+_DESTROY, _ACK_REQUEST, _DESTROY_REQUEST = 21, 0x005, struct.Struct("!BBBBI")
+_ID = slice(4, 52)
 
 _LISTEN = 10
 
@@ -121,7 +127,7 @@ class Sockets:
         try:
             for port in self._ports:
                 for family in (socket.AF_INET, socket.AF_INET6):
-                    for state, client in self._dump(family, port):
+                    for state, client, _ in self._dump(family, port):
                         if state == _LISTEN:
                             listening = True
                         else:
@@ -130,8 +136,38 @@ class Sockets:
             raise _refused("read which sockets are open", error) from error
         return Open(clients, listening)
 
-    def _dump(self, family: int, port: int) -> Iterator[tuple[int, bytes]]:
-        """State and client of each socket."""
+    def cut(self, networks: NetworkSet) -> int:
+        """End the connections of these networks, with all that their clients have sent and nobody has read yet; how
+        many. A kernel without CONFIG_INET_DIAG_DESTROY cannot.
+        """
+        ended = 0
+        try:
+            for port in self._ports:
+                for family in (socket.AF_INET, socket.AF_INET6):
+                    for state, _, id_ in list(self._dump(family, port)):
+                        if state != _LISTEN and networks.overlaps(_client(family, id_)):
+                            ended += self._destroy(family, id_)
+        except OSError as error:
+            raise _refused("end connections", error) from error
+        return ended
+
+    def _destroy(self, family: int, id_: bytes) -> bool:
+        """False when the socket is gone already."""
+        self._sequence += 1
+        request = _DESTROY_REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + id_
+        size = _HEADER.size + len(request)
+        self._asker.send(_HEADER.pack(size, _DESTROY, _ACK_REQUEST, self._sequence, 0) + request)
+        answer, sequence = b"", 0
+        while sequence != self._sequence:  # an earlier dump may not have been read to its end
+            answer = self._asker.recv(_LONGEST)
+            _, _, _, sequence, _ = _HEADER.unpack_from(answer)
+        (result,) = struct.unpack_from("=i", answer, _HEADER.size)
+        if result and -result != errno.ENOENT:
+            raise OSError(-result, os.strerror(-result))
+        return not result
+
+    def _dump(self, family: int, port: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """State, client and id of each socket."""
         self._sequence += 1
         states = socket.htonl(_STATES)  # in the order of this host, unlike the ports
         request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states, port, 0, bytes(32), bytes(12))
@@ -149,8 +185,15 @@ class Sockets:
                     return
                 if kind == _BY_FAMILY and sequence == self._sequence:
                     found, state, _, packed = _MESSAGE.unpack_from(data, at + _HEADER.size)
-                    yield state, packed[:4] if found == socket.AF_INET else client_of(packed)
+                    id_ = data[at + _HEADER.size :][_ID]
+                    yield state, packed[:4] if found == socket.AF_INET else client_of(packed), id_
                 at += max(length + 3 & ~3, _HEADER.size)
+
+
+def _client(family: int, id_: bytes) -> Network:
+    """The client's address in the id of a socket: ports, our address, the client's."""
+    packed = id_[20:36]
+    return counted_network(socket.inet_ntop(family, packed[:4] if family == socket.AF_INET else packed), 128)
 
 
 def _opened() -> socket.socket:
@@ -163,6 +206,7 @@ def _refused(what: str, error: OSError) -> FirewallError:
     remedies = {
         errno.EPERM: "run as root or with CAP_NET_ADMIN",
         errno.EACCES: "run as root or with CAP_NET_ADMIN",
+        errno.EOPNOTSUPP: "the kernel needs CONFIG_INET_DIAG_DESTROY",
         errno.ENOENT: "load the kernel modules inet_diag and tcp_diag (modprobe tcp_diag)",
         errno.EPROTONOSUPPORT: "load the kernel modules inet_diag and tcp_diag (modprobe tcp_diag)",
         errno.EAFNOSUPPORT: "let the service use AF_NETLINK (RestrictAddressFamilies= of its unit)",

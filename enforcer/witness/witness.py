@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from enforcer.witness.peers import Answer, Peers
 from enforcer.witness.sockets import Sockets
+from shared.addresses import Network, NetworkSet
 from shared.errors import FirewallError, StoreError
 from shared.events import Question
 from shared.exempt import own_addresses
@@ -77,6 +78,7 @@ class Witness(threading.Thread):
         self._key = self._store.keys.witness(settings.enforcer.node)
         self._waiting: deque[_Asked] = deque(maxlen=_MOST)  #: questions that the thread has not taken yet
         self._open: list[_Asked] = []  #: those that it has, and has not answered
+        self._banned: deque[Network] = deque(maxlen=_MOST)  #: whose connections are to be ended
         self._told: deque[tuple[int, str]] = deque()  #: answers in Redis, when and under which field
         self._tidy = False  #: whether the answers of an earlier run are out of Redis
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -86,6 +88,7 @@ class Witness(threading.Thread):
         self._sockets: Sockets | None = None
         self._listening = False
         self._looked_ms, self._look_at_ms = 0, 0  #: when the last dump began, and when the next one may
+        self._cut_at_ms = 0  #: when connections may be ended again
         self._blind = blind(settings)
         self._claim_at = 0.0
         self.trouble = self._blind or "has not looked yet"  #: why it cannot look, or ""
@@ -94,6 +97,13 @@ class Witness(threading.Thread):
     def ask(self, question: Question) -> None:
         """Have a question answered soon."""
         self._waiting.append(_Asked(question, _now_ms()))
+        os.eventfd_write(self._bell, 1)
+
+    def cut(self, network: Network) -> None:
+        """Have the connections of a banned network ended soon. What its clients sent before the ban waits in them, and
+        would be asked of the nodes one after the other; the answers would come once the ban is over.
+        """
+        self._banned.append(network)
         os.eventfd_write(self._bell, 1)
 
     def stop(self) -> None:
@@ -153,6 +163,7 @@ class Witness(threading.Thread):
             poll.poll((_SOON_S if self._open else 1.0) * 1_000)
             self._note_closed()
             self._answer()
+            self._cut()
             bell.poll((_SOON_S if self._open else _PAUSE_S) * 1_000)
 
     def _claim(self) -> None:
@@ -171,6 +182,19 @@ class Witness(threading.Thread):
                 self._peers.missed(now_ms)
                 self._sparingly.warning("lost", "more connections were closed than the kernel could tell of")
         self._peers.forget_old(now_ms)
+
+    def _cut(self) -> None:
+        """After the bell was read: what is added from now on rings it again."""
+        began_ms = _now_ms()
+        if not self._banned or began_ms < self._cut_at_ms or not self._sockets:
+            return
+        networks = [self._banned.popleft() for _ in range(len(self._banned))]
+        try:
+            self._sockets.cut(NetworkSet(networks))
+        except FirewallError as error:  # their packets are dropped all the same
+            self._sparingly.warning("cut", "cannot end the connections of who is banned: %s", error)
+        now_ms = _now_ms()
+        self._cut_at_ms = now_ms + _REST * (now_ms - began_ms)
 
     def _look(self) -> None:
         """Note who is connected now, unless that was done a moment ago."""

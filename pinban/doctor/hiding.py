@@ -57,6 +57,7 @@ def hidden(block: Block, sight: Sight, cross_site: bool) -> Iterator[Finding]:
     yield from _two_pins(block, where, sight)
     yield from _impatient(block, where)
     yield from _second_node(block, sight)
+    yield from _unlimited(block, where)
     if sight is Sight.FULL:
         yield from _sizes_hidden(block)
     else:
@@ -135,6 +136,18 @@ def _second_node(block: Block, sight: Sight) -> Iterator[Finding]:
                 f" {block.name}: a guess costs every node its delay, and the last answer may hide the refusal from the"
                 " log; take http_403 out",
             )
+
+
+def _unlimited(block: Block, where: str) -> Iterator[Finding]:
+    if {"pinban_clients", "pinban_blocks"} <= {each["args"][0] for each in block.in_force("limit_conn")}:
+        return
+    yield Finding(
+        "bad",
+        "nginx",
+        f"{where} has not the limits of pinban.conf on guesses that are under way: nginx logs a"
+        " request when it is over, so a client who delays that has thousands of guesses answered before the first one"
+        " counts; add limit_conn pinban_clients 32; limit_conn pinban_blocks 64; beside any other limit_conn there",
+    )
 
 
 def _sizes_hidden(block: Block) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 -- Count failures of one network under one rule: exact over any findtime, and safe to repeat. With numbered.lua before it.
 --   KEYS[1]  pinban:count:{network}:rule    string, what people read
---   KEYS[2]  pinban:window:{network}:rule   ZSET "id rp alias", in a wider network "id client rp alias" -> ms; the member
---            "!" is the last ban, see reset.lua
+--   KEYS[2]  pinban:window:{network}:rule   ZSET "id rp alias", in a wider network "id client rp alias" -> ms, where the
+--            client is the network of the next narrower level; the member "!" is the last ban, see reset.lua
 --   KEYS[3]  pinban:copies:{network}:rule   see numbered.lua; only if there is an arrival
 --   ARGV     findtime, ms; the most failures kept; the count from which on the window is returned; the most that count of one
 --            client, or 0 for all; then for each failure: id, arrival or "", the rest of its member, its age in ms
@@ -16,6 +16,7 @@ local seen, each = {}, {}
 for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   local id, client = string.match(member, '^(%S*) ?(%S*)')
   seen[id], each[client] = true, (each[client] or 0) + 1
+  if member == '!' then each = {} end -- what was before a ban fills no share after it
 end
 for i = 5, #ARGV, 4 do
   local id, at, client = ARGV[i], now - tonumber(ARGV[i + 3]), string.match(ARGV[i + 2], '^%S*')

@@ -139,15 +139,21 @@ class Counters:
         kept = tell = window.maxretry
         share = 0
         if level is not None:
-            share = -(-level.maxretry // 2)  # one client alone never has its neighbours banned
+            share = -(-level.maxretry // 2)  # one network within it alone never has its neighbours banned
             kept = 2 * level.maxretry  # as far as joins may raise the limit
         elif window.name == "pin" and any(room_of(failure.alias) in hot for failure in failures):
             tell = min(tell, self._hot_maxretry)
         arguments: list[Word] = [window.findtime_ms, kept, tell, share]
         for failure in failures:
-            evidence = failure.evidence if level is None else f"{failure.network} {failure.evidence}"
+            evidence = failure.evidence if level is None else f"{_within(failure, level)} {failure.evidence}"
             arguments += [failure.id, failure.copy, evidence, max(now_ms - failure.received_ms, 0)]
         return keys, arguments
+
+
+def _within(failure: Failure, level: Level) -> Network:
+    """The network of the next narrower level around a client, or the client itself: whoever has all of it is one."""
+    narrower = [length for length in failure.levels if length > level.length]
+    return wider(failure.network, min(narrower)) if narrower else failure.network
 
 
 def _windows(rules: Iterable[str], *, long: bool) -> list[str]:

@@ -71,11 +71,12 @@ class Record:
     status: int
     login: bool  #: credentials came along
     sites: tuple[str, ...]  #: every Sec-Fetch-Site: from where a page asked, as a browser said
+    origins: tuple[str, ...]  #: every Origin; none is that of the site itself
     compressed: bool  #: the answer
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> Record:
-        lists = {name: tuple(line[name]) for name in ("pins", "sites")}
+        lists = {name: tuple(line[name]) for name in ("pins", "sites", "origins")}
         return cls(**line | lists | {"alias": line["alias"].encode("latin-1")})
 
     def shows_a_pin(self, *, joins: bool) -> bool:
@@ -186,8 +187,11 @@ def counted(record: Record | None, meaning: str, *, text: bool) -> set[str | Non
         return {rule}
     if meaning == "registration":
         return {rule if record.login and not text else None}
-    if meaning == "unknown_alias" and "cross-site" in record.sites and not text:
-        return {None, rule} if len(record.sites) > 1 else {None}  # nginx sees the first, or all as one
+    if meaning == "unknown_alias" and not text:
+        if len(record.sites) > 1:
+            return {None, rule}  # nginx sees the first, or all as one
+        if "cross-site" in record.sites or (record.origins and not record.sites):
+            return {None}
     return {rule}
 
 

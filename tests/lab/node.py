@@ -75,6 +75,7 @@ def record(request: Request, reply: Reply) -> dict[str, str | int | bool | list[
         "status": reply.status,
         "login": request.login,
         "sites": [site.decode("latin-1") for site in request.sites],
+        "origins": [origin.decode("latin-1") for origin in request.origins],
         "compressed": reply.compressed,
     }
 

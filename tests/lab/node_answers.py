@@ -89,6 +89,7 @@ class Request:
     pins: tuple[bytes, ...]  #: every pin header, in order
     login: bool  #: an Authorization header came along
     sites: tuple[bytes, ...]  #: every Sec-Fetch-Site: from where a page asks, as a browser says
+    origins: tuple[bytes, ...]  #: every Origin: whose page asks, as older browsers say
     takes_gzip: bool
     body_length: int  #: bytes
     id: bytes = b""  #: X-Request-ID, where nginx is told to set it
@@ -110,6 +111,7 @@ class Request:
         headers: dict[bytes, bytes] = {}
         pins: list[bytes] = []
         sites: list[bytes] = []
+        origins: list[bytes] = []
         for line in lines:
             name, _, value = line.partition(b":")
             headers[name.lower()] = value.strip()
@@ -117,6 +119,8 @@ class Request:
                 pins.append(value.strip())
             elif name.lower() == b"sec-fetch-site":
                 sites.append(value.strip(b" "))  # no browser writes a tab
+            if name.lower() == b"origin":
+                origins.append(value.strip(b" "))
         http11 = version == b"HTTP/1.1"
         wish = headers.get(b"connection", b"").lower()
         return cls(
@@ -127,6 +131,7 @@ class Request:
             tuple(pins),
             b"authorization" in headers,
             tuple(sites),
+            tuple(origins),
             b"gzip" in headers.get(b"accept-encoding", b"").lower(),
             int(headers.get(b"content-length", b"0")),
             headers.get(b"x-request-id", b""),

@@ -11,6 +11,7 @@ import pytest
 from enforcer.witness import sockets
 from enforcer.witness.peers import client_of
 from enforcer.witness.sockets import Sockets
+from shared.addresses import NetworkSet
 from tests.lab.netns import Namespace, unique_prefix
 from tests.lab.process import wait_until
 
@@ -93,6 +94,22 @@ def test_a_short_connection_is_told_of_however_it_ends(
 ) -> None:
     Pair(namespace, servers[PORT], "127.0.0.9").close(reset=reset)
     assert told(looking) == [THERE]
+
+
+def test_the_connections_of_banned_networks_end_and_no_others(
+    namespace: Namespace, looking: Sockets, servers: dict[int, socket.socket]
+) -> None:
+    guilty, other = (Pair(namespace, servers[PORT], source) for source in ("127.0.0.9", "127.0.0.8"))
+    elsewhere = Pair(namespace, servers[OTHER], "127.0.0.9")
+    assert looking.cut(NetworkSet(["127.0.0.9", "2001:db8::/48"])) == 1
+    with pytest.raises(OSError, match=r"abort|reset"):
+        guilty.inside.recv(1)
+    assert looking.open_now().clients == [bytes([127, 0, 0, 8])]
+    guilty.close()
+    for pair in (other, elsewhere):
+        pair.client.sendall(b"x")
+        assert pair.inside.recv(1) == b"x"
+        pair.close()
 
 
 def test_other_ports_and_our_own_clients_are_nobodys(

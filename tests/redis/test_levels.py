@@ -73,7 +73,7 @@ def test_forty_clients_of_one_48_are_a_ban_of_all_of_it(site: Counting, client: 
     take(failing(clients(39), 1))
     assert banned(client) == {WIDE}
     assert facts(client, KEYS.ban(WIDE))["rule"] == "pin"
-    assert '"client": "2001:db8:1:100::/64", "rp": "rp1", "alias": "meet"' in facts(client, KEYS.ban(WIDE))["evidence"]
+    assert '"client": "2001:db8:1:100::/56", "rp": "rp1", "alias": "meet"' in facts(client, KEYS.ban(WIDE))["evidence"]
 
 
 def test_of_two_levels_the_one_that_is_passed_is_banned(site: Counting, client: redis.Redis) -> None:
@@ -107,6 +107,31 @@ def test_one_client_alone_has_no_neighbour_banned_however_fast_it_guesses(
     assert banned(client) == {next(clients())}
     site.take(failing(clients(5), 1, times=4))
     assert WIDE in banned(client), "but it counts"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_one_household_alone_has_no_neighbour_banned_from_however_many_64s(
+    site: Counting, client: redis.Redis, together: bool
+) -> None:
+    household = (Network(f"2001:db8:1:{n:x}::/64") for n in range(256))
+    some = failing(household, 100, times=4)
+    if together:
+        site.take(some)
+    else:
+        for start in range(0, 400, 50):
+            site.take(some[start : start + 50])
+    assert banned(client) == {NARROW}
+    assert client.get(KEYS.count(WIDE, "pin")) == b"20"
+    site.take(failing(clients(), 5, times=4))
+    assert WIDE in banned(client), "but it counts"
+
+
+def test_what_filled_a_share_before_a_ban_does_not_fill_it_afterwards(site: Counting, client: redis.Redis) -> None:
+    some = failing(clients(), 10, times=4)
+    site.take(some)
+    assert banned(client) == {WIDE}
+    site.take([replace(each, id=f"again{number}") for number, each in enumerate(failing(clients(), 2, times=19))])
+    assert client.get(KEYS.count(WIDE, "pin")) == b"38"
 
 
 def test_where_many_join_some_may_mistype(site: Counting, client: redis.Redis) -> None:

@@ -50,6 +50,10 @@ OWN: list[Header] = [
     ("Content-Type", "application/json"),
 ]
 
+#: Without Sec-Fetch-Site: an older browser, or one that asks without TLS. And a page of a neighbour's site.
+OLDER = [each for each in FOREIGN if not each[0].startswith("Sec-")]
+BESIDE = [(name, "same-site" if value == "cross-site" else value) for name, value in FOREIGN]
+
 #: What a page may ask for, by the number of the request.
 PAGES: dict[str, Callable[[int], str]] = {
     "a room": lambda _: token_target(),
@@ -158,14 +162,14 @@ def follow_dead_link(times: int, proxies: list[str], source: str) -> int:
     return times
 
 
-def open_page(target: Callable[[int], str], proxies: list[str], source: str) -> int:
+def open_page(target: Callable[[int], str], proxies: list[str], source: str, *, browser: list[Header] = FOREIGN) -> int:
     """A page asks again and again; its visitor's browser breaks off every other request."""
     for turn in range(ASKED):
         with Connection(proxies[turn % len(proxies)], source=source) as connection:
             if turn % 2:
-                connection.ask_and_leave("POST", target(turn), FOREIGN)
+                connection.ask_and_leave("POST", target(turn), browser)
             else:
-                assert connection.ask("POST", target(turn), FOREIGN)
+                assert connection.ask("POST", target(turn), browser)
     return ASKED
 
 
@@ -196,3 +200,9 @@ def test_twenty_colleagues_with_one_dead_link_are_no_ban(site: Site) -> None:
 def test_a_web_page_cannot_have_its_visitor_banned(site: Site, target: Callable[[int], str]) -> None:
     with only_a_guesser_is_banned(site):
         site.visit(partial(open_page, target))
+
+
+@pytest.mark.parametrize("browser", [OLDER, BESIDE], ids=["an older browser", "a page of a neighbour"])
+def test_nor_can_one_whose_browser_says_less(site: Site, browser: list[Header]) -> None:
+    with only_a_guesser_is_banned(site):
+        site.visit(partial(open_page, PAGES["many rooms that are gone"], browser=browser))

@@ -79,6 +79,8 @@ def test_the_shipped_snippet_around_a_good_site_is_good(tmp_path: Path) -> None:
         (added("proxy_read_timeout 10s;"), "tells a guesser", "", "", ""),
         (added("proxy_read_timeout $time;"), "tells a guesser", "", "", ""),
         (SAMPLES["connect timeout"], "proxy_connect_timeout 5", "note", "note", "note"),
+        (added("limit_conn other 9;"), "under way", "bad", "bad", "bad"),
+        (added("limit_conn pinban_blocks 9; limit_conn pinban_clients 9;"), "under way", "", "", ""),
         (SAMPLES["send timeout"], "proxy_send_timeout 5s", "note", "note", "note"),
     ],
 )
