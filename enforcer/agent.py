@@ -47,10 +47,10 @@ class Agent:
         exempt: Callable[[Network], str],
         learn: Callable[[AllowList], None] = _no_matter,
         ask: Callable[[Question], None] = _no_matter,
-        cut: Callable[[Network], None] = _no_matter,
+        cut: Callable[[Collection[Network]], None] = _no_matter,
     ) -> None:
         """`exempt` tells why a network must never be dropped, or ""; `learn` is told each snapshot's allow-list, `ask`
-        each question on the channel, and `cut` each network that is dropped from now on.
+        each question on the channel, and `cut` the networks that are dropped from now on.
         """
         self._cut = cut
         self._learn = learn
@@ -202,7 +202,6 @@ class Agent:
         change = Plan({ban.network: ban.ttl_ms for ban in bans}, frozenset(unban.network for unban in unbans))
         self.unfit += self._change(change)
         for ban in bans:
-            self._cut(ban.network)
             self._sparingly.say(
                 logging.INFO, "ban", "drops %s for %s, rule %s", ban.network, Milliseconds(ban.ttl_ms), ban.rule
             )
@@ -237,10 +236,13 @@ class Agent:
         if not change:
             return 0
         try:
-            return self._firewall.apply(change)
+            unfit = self._firewall.apply(change)
         except FirewallError:
             self.check_wanted.set()
             raise
+        if change.add:
+            self._cut(change.add.keys())
+        return unfit
 
     def _remember(self) -> None:
         """Note in the kernel which ledger it holds, as soon as it holds bans of no other."""

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from enforcer.witness.peers import Answer, Peers
@@ -99,11 +100,11 @@ class Witness(threading.Thread):
         self._waiting.append(_Asked(question, _now_ms()))
         os.eventfd_write(self._bell, 1)
 
-    def cut(self, network: Network) -> None:
-        """Have the connections of a banned network ended soon. What its clients sent before the ban waits in them, and
+    def cut(self, networks: Collection[Network]) -> None:
+        """Have the connections of banned networks ended soon. What their clients sent before the ban waits in them, and
         would be asked of the nodes one after the other; the answers would come once the ban is over.
         """
-        self._banned.append(network)
+        self._banned.extend(networks)
         os.eventfd_write(self._bell, 1)
 
     def stop(self) -> None:

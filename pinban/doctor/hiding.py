@@ -94,10 +94,11 @@ def _two_pins(block: Block, where: str, sight: Sight) -> Iterator[Finding]:
     if sight is Sight.TEXT or ["pin", "$http_pin"] in passed:
         return
     yield Finding(
-        "note",
+        "bad",
         "nginx",
         f"{where} passes on two pin headers as they came: nginx before 1.23 logs the first, a node may take the last."
-        " A guess is then seen by the size of its refusal alone (receiver.wrong_pin_bytes); add"
+        " A guess is then seen by the size of its refusal alone (receiver.wrong_pin_bytes), and any number may be"
+        " under way; add"
         " proxy_set_header pin $http_pin beside the other proxy_set_header lines in force there",
     )
 

@@ -408,3 +408,16 @@ def test_the_clock_of_the_agent_is_the_monotonic_one(agent: Agent, firewall: Bri
     before = time.monotonic()
     agent.follow([ban(2, A, ttl_ms=10_000)])
     assert firewall.bans()[A] <= 10_000 - (time.monotonic() - before) * 1_000 + 1_000
+
+
+def test_the_connections_of_whoever_is_dropped_from_now_on_are_ended(firewall: Brittle) -> None:
+    ended: list[set[Network]] = []
+    agent = Agent(firewall, exempt, cut=lambda networks: ended.append(set(networks)))
+    agent.arm()
+    agent.resync(snapshot(1, [A, FRIEND]))
+    assert agent.follow([ban(2, B), ban(3, FRIEND), ban(4, C), unban(5, A)])
+    agent.resync(snapshot(5, [B, C]))
+    firewall.broken = True
+    with pytest.raises(FirewallError):
+        agent.follow([ban(6, A)])
+    assert ended == [{A}, {B, C}], "not again, not of the exempt, and not before they are dropped"
