@@ -51,6 +51,7 @@ def test_a_ban_behind_a_load_balancer_is_a_problem_that_status_and_log_name() ->
             shown = operate(lab, "status")
             return shown.stdout if shown.returncode else ""
 
+        wait_until(lambda: operate(lab, "status").returncode == 0, "the enforcer has told that it is connected")
         assert lab.attacker.namespace.call(partial(forwarded, proxy.outside, 30)) == [403] * 30
         await_ban(lab, CLIENT)
         assert operate(lab, "status").returncode == 0, "a moment after the ban nobody can know"
