@@ -34,7 +34,7 @@ _BY_FAMILY, _ERROR, _DONE, _DUMP_REQUEST = 20, 2, 3, 0x301
 _DESTROY, _ACK_REQUEST, _DESTROY_REQUEST = 21, 0x005, struct.Struct("!BBBBI")
 _ID = slice(4, 52)
 
-_LISTEN = 10
+_TIME_WAIT, _LISTEN = 6, 10
 
 #: Bits of the states to dump: ESTABLISHED, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING.
 _STATES = sum(1 << state for state in (1, 4, 5, 6, 8, 9, _LISTEN, 11))
@@ -140,15 +140,24 @@ class Sockets:
         """End the connections of these networks, with all that their clients have sent and nobody has read yet; how
         many. A kernel without CONFIG_INET_DIAG_DESTROY cannot.
         """
-        ended = 0
         try:
-            for port in self._ports:
-                for family in (socket.AF_INET, socket.AF_INET6):
-                    for state, _, id_ in list(self._dump(family, port)):
-                        if state != _LISTEN and networks.overlaps(_client(family, id_)):
-                            ended += self._destroy(family, id_)
+            found = [
+                (family, id_)
+                for port in self._ports
+                for family in (socket.AF_INET, socket.AF_INET6)
+                for state, _, id_ in self._dump(family, port)
+                if state not in (_TIME_WAIT, _LISTEN) and networks.overlaps(_client(family, id_))
+            ]
         except OSError as error:
             raise _refused("end connections", error) from error
+        ended, refused = 0, None
+        for family, id_ in found:
+            try:
+                ended += self._destroy(family, id_)
+            except OSError as error:  # older kernels refuse one that has come to TIME_WAIT since: the others must end
+                refused = error
+        if refused and not ended:
+            raise _refused("end connections", refused) from refused
         return ended
 
     def _destroy(self, family: int, id_: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 A failure is no such leak because it is counted after the ban: a guess that was under way is logged when it is answered.
 So a leak is a request that began after the ban, when the ban must have been in every kernel; and two of them, because
-one may have waited in a socket, or have come while an enforcer was starting.
+one may have waited in a socket.
 """
 
 from __future__ import annotations

@@ -112,6 +112,25 @@ def test_the_connections_of_banned_networks_end_and_no_others(
         pair.close()
 
 
+def test_what_is_over_is_not_ended_again() -> None:
+    """Older kernels refuse to end a connection in TIME_WAIT, and it holds nothing."""
+    namespace = Namespace(f"{unique_prefix()}-over")
+    namespace.create()
+    try:
+        namespace.configure("link set lo up")
+        server = namespace.call(lambda: socket.create_server(("127.0.0.1", PORT)))
+        looking = namespace.call(lambda: Sockets([PORT]))
+        over, going_on = (Pair(namespace, server, "127.0.0.9") for _ in range(2))
+        over.inside.close()  # who closes first keeps it
+        over.client.close()
+        wait_until(lambda: "TIME-WAIT" in namespace.run(["ss", "-Htan", "sport", f":{PORT}"]).stdout, "it is over")
+        assert looking.cut(NetworkSet(["127.0.0.9"])) == 1
+        for each in (going_on.inside, going_on.client, server, looking):
+            each.close()
+    finally:
+        namespace.remove()
+
+
 def test_other_ports_and_our_own_clients_are_nobodys(
     namespace: Namespace, looking: Sockets, servers: dict[int, socket.socket]
 ) -> None:
